@@ -1,0 +1,33 @@
+# make lab    the whole lab: install, run the four notebooks, print the results (EPOCHS=1 for a quick look)
+# make test   install, then the tests
+PYTHON ?= python3
+VENV := .venv
+IN := $(VENV)/bin
+
+.PHONY: lab test notebooks pins clean
+
+lab: $(VENV)/installed
+	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
+
+test: $(VENV)/installed
+	$(IN)/python -m pytest $(TESTS)
+
+# For maintainers: re-execute the committed notebooks on MNIST; choose exact versions anew.
+notebooks: $(VENV)/installed
+	$(IN)/python -m lenet_lab notebooks
+
+pins:
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --generate-hashes \
+	    --no-annotate --no-emit-index-url --upgrade --custom-compile-command "make pins" -o requirements.txt
+
+# The stamp is newer than what it was installed from, so a change of either installs again.
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "This lab needs Python 3.10 to 3.13; $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing TensorFlow, Jupyter and the rest into $(VENV): about 2 GB, some minutes the first time."
+	$(IN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(IN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) executed .pytest_cache *.egg-info

@@ -1,0 +1,41 @@
+"""The command line: `python -m lenet_lab lab` runs the lab, `... notebooks` re-makes the committed notebooks."""
+
+import argparse
+import sys
+
+from nbclient.exceptions import CellExecutionError
+
+from lenet_lab.notebooks import make_notebooks, run_lab
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lenet_lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    lab = commands.add_parser("lab", help="run the four notebooks and print their results")
+    lab.add_argument("--epochs", type=_positive, help="how many for each model (default: the lab's own)")
+    commands.add_parser("notebooks", help="re-execute the committed notebooks in place, on MNIST")
+    chosen = parser.parse_args(arguments)
+    try:
+        run_lab(chosen.epochs) if chosen.command == "lab" else make_notebooks()
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was trained stands in logs/.", file=sys.stderr)
+        return 130
+    except CellExecutionError as error:
+        print(f"\nA cell failed:\n{error}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The one place that imports TensorFlow: `tf` is `tensorflow.compat.v1` with version 2 behaviour off."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# A value set outside wins over each of these.
+# Without this, TensorFlow leaves Intel's oneDNN off on processors that lack AVX-512, where a
+# LeNet-5 epoch then takes three times as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# No notes on CUDA or processor flags; TensorFlow's errors reach Python as exceptions anyway.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keep what is written to file descriptor 2 to show it only if the block fails.
+
+    On a machine without CUDA, TensorFlow's libraries say so as they load, before
+    the log level above is obeyed.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
+with _stderr_held_back():
+    import tensorflow.compat.v1 as tf
+
+    tf.disable_v2_behavior()
+
+__all__ = ["tf"]

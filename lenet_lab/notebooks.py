@@ -1,0 +1,165 @@
+"""Running the notebooks: all four for `make lab`, in place for `make notebooks`; are the committed ones fresh?"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+NOTEBOOKS = ("1_tensorflow_101.ipynb", "2_lenet5.ipynb", "3_adam.ipynb", "4_dropout.ipynb")
+# How long an epoch of each takes beside one of the first, for the estimate of the time left.
+EPOCH_COST = {"1_tensorflow_101.ipynb": 1, "2_lenet5.ipynb": 5, "3_adam.ipynb": 5, "4_dropout.ipynb": 5}
+# The modules whose text, with the notebook's own, makes its outputs.
+SOURCES = (
+    "classifier.py", "compat.py", "events.py", "figures.py", "input_data.py", "models.py",
+    "paths.py", "results.py", "training.py",
+)  # fmt: skip
+
+
+def run_lab(epochs: int | None, out: str = "executed") -> None:
+    """Run copies of the four notebooks in order, and print the table of their results.
+
+    The copies and their figures are kept in `out`, the runs in `logs`; both are
+    ignored by git. What a notebook prints is shown as it comes, above one
+    progress bar for the whole lab.
+
+    Parameters
+    ----------
+    epochs : int or None
+        How many for each model; None takes each notebook's own.
+    out : str
+        A folder, made if need be.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the working directory is not the lab's folder.
+    nbclient.exceptions.CellExecutionError
+        If a cell fails; the copy holds what was done.
+    """
+    from lenet_lab.results import read_results, results_table  # late: imports TensorFlow
+
+    folder, out_folder = _notebook_folder(), Path(out)
+    out_folder.mkdir(exist_ok=True)
+    parameters = {"figures": str(out_folder / "MNIST_figures")}
+    if epochs is not None:
+        parameters["epochs"] = epochs
+    notebooks = {name: with_parameters(nbformat.read(folder / name, 4), parameters) for name in NOTEBOOKS}
+    work = {name: parameter(notebook, "epochs") * EPOCH_COST[name] for name, notebook in notebooks.items()}
+    started = time.time()
+    with tqdm(total=sum(work.values()), bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+        for done, (name, notebook) in enumerate(notebooks.items(), start=1):
+            bar.set_description(f"lab, notebook {done} of {len(notebooks)}")
+            tqdm.write(f"\n== {name}")
+            run_notebook(notebook, folder, out_folder / name, _live(bar, EPOCH_COST[name]))
+            bar.update(sum(list(work.values())[:done]) - bar.n)
+    print(f"\nThe lab took {time.time() - started:.0f} s. Executed notebooks and figures: {out_folder}/\n")
+    print(results_table(read_results("logs", since=started)))
+    print("\ntensorboard --logdir logs")
+
+
+def make_notebooks() -> None:
+    """Re-execute the committed notebooks in place, on MNIST, at their own settings.
+
+    Raises
+    ------
+    lenet_lab.idx.DataError
+        If the real MNIST can't be had: what is committed is never the stand-in's.
+    """
+    from lenet_lab import input_data  # late: imports TensorFlow
+
+    folder = _notebook_folder()
+    found = input_data.read_data_sets("MNIST_data/", fallback=False).name
+    if found != "MNIST":
+        raise input_data.DataError(f"the data is {found}, expected MNIST: committed notebooks are made on MNIST only")
+    for name in NOTEBOOKS:
+        print(f"\n== {name}", flush=True)
+        notebook = nbformat.read(folder / name, 4)
+        notebook.metadata["lenet_lab"] = {"made_from": made_from(notebook)}
+        aside = folder / (name + ".part")
+        try:
+            run_notebook(notebook, folder, aside, lambda text: print(text, end="", flush=True))
+            os.replace(aside, folder / name)  # only whole runs take the old one's place
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def run_notebook(
+    notebook: nbformat.NotebookNode, folder: Path, out: Path, show: Callable[[str], None] = lambda text: None
+) -> None:
+    """Run a notebook's cells in order in a fresh kernel and write it, outputs and all, to a file.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        Its outputs are replaced.
+    folder : path
+        The kernel's working directory, as Jupyter would have it.
+    out : path
+        Written even if a cell fails or the run is interrupted.
+    show : callable
+        Gets each piece of text as it is printed.
+    """
+    client = _Client(notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(folder)}})
+    client.show = show
+    try:
+        # Without progress bars inside the cells: this process shows its own.
+        client.execute(env=os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"})
+    finally:
+        nbformat.write(notebook, out)
+
+
+def with_parameters(notebook: nbformat.NotebookNode, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+    """The notebook with a cell after the one tagged `parameters` that sets some of them anew."""
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(text, metadata={"tags": ["injected-parameters"]}))
+    return notebook
+
+
+def parameter(notebook: nbformat.NotebookNode, name: str) -> Any:
+    """The value that a notebook's parameter cells give a name."""
+    values: dict[str, Any] = {}
+    for cell in notebook.cells:
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+            exec(cell.source, values)  # the project's own cell, assignments only
+    return values[name]
+
+
+def made_from(notebook: nbformat.NotebookNode) -> str:
+    """SHA-256 of all that makes a notebook's outputs: its own cells and the package's modules."""
+    package = Path(__file__).parent
+    texts = [cell.source for cell in notebook.cells] + [(package / name).read_text() for name in SOURCES]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+class _Client(NotebookClient):
+    """A client that also hands on text while a cell still runs."""
+
+    show: Callable[[str], None]
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream":
+            self.show(msg["content"]["text"])
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def _live(bar: tqdm, cost: int) -> Callable[[str], None]:
+    def show(text: str) -> None:
+        tqdm.write(text, end="")
+        bar.update(cost * text.count("=====> Loss"))
+
+    return show
+
+
+def _notebook_folder() -> Path:
+    folder = Path("notebooks")
+    missing = [name for name in NOTEBOOKS if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(f"{Path.cwd()} has no notebooks/{missing[0]}; run this in the lab's folder")
+    return folder
