@@ -40,6 +40,9 @@ def _stderr_held_back() -> Iterator[None]:
 with _stderr_held_back():
     import tensorflow.compat.v1 as tf
 
+    # Switching version 2 off logs that its opposite is deprecated: no news to a lab in TensorFlow 1.
+    tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
+    tf.logging.set_verbosity(tf.logging.WARN)
 
 __all__ = ["tf"]

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import requests
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

@@ -123,7 +123,7 @@ def plot_architecture(classifier: Classifier) -> Figure:
     graph = classifier.graph
     outputs = layer_outputs(graph, classifier.logits)
     counts = {layer.scope.rpartition("/")[2]: layer.total for layer in layer_parameters(graph)}
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     axis = figure.subplots()
     axis.set(xlim=(-0.5, len(outputs) - 0.4), ylim=(-2.15, 1.75))
     axis.axis("off")
@@ -131,12 +131,12 @@ def plot_architecture(classifier: Classifier) -> Figure:
     for place, output in enumerate(outputs):
         _draw_output(axis, place, output.shape)
         shape = "x".join(map(str, output.shape))
-        axis.text(place, -1.35, f"{output.operation}\n{shape}", ha="center", va="top", fontsize=9)
+        axis.text(place, -1.35, f"{output.operation}\n{shape}", ha="center", va="top", fontsize=8)
         new_layer = place == 0 or outputs[place - 1].scope != output.scope
         if new_layer:
             count = counts.get(output.scope)
-            label = output.scope if count is None else f"{output.scope}\n{count:,} parameters"
-            axis.text(place, 1.65, label, ha="center", va="top", fontsize=9, color=COLOURS[0])
+            label = output.scope if count is None else f"{output.scope}\n{count:,}\nparameters"
+            axis.text(place, 1.65, label, ha="center", va="top", fontsize=8, color=COLOURS[0])
         if place:
             axis.annotate(
                 "", xy=(place - 0.42, 0), xytext=(place - 0.62, 0), arrowprops={"arrowstyle": "->", "color": "0.4"}

@@ -105,10 +105,16 @@ def run_notebook(
     show : callable
         Gets each piece of text as it is printed.
     """
-    client = _Client(notebook, timeout=None, record_timing=False, resources={"metadata": {"path": str(folder)}})
+    client = _Client(
+        notebook,
+        timeout=None,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--log-level=ERROR"],  # else each kernel warns that loopback is not encrypted
+    )
     client.show = show
     try:
-        # Without progress bars inside the cells: this process shows its own.
+        # Without progress bars inside the cells: they would be kept in the file as garbage.
         client.execute(env=os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"})
     finally:
         nbformat.write(notebook, out)

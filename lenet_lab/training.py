@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
@@ -167,12 +167,13 @@ def evaluate(run: Run, dataset: DataSet) -> float:
     return right / dataset.num_examples
 
 
-def print_accuracy(run: Run, mnist: Datasets) -> float:
-    """Print and return the accuracy on the test set, and trace how it was computed (lab cell 15).
+def print_accuracy(run: Run, mnist: Datasets) -> None:
+    """Print the accuracy on the test set, and trace how it was computed (lab cell 15).
 
     All test images pass in one `session.run` under FULL_TRACE; its memory and
     times go into the event file under `inference`, on later calls
-    `inference_2` and so on. TensorBoard's graph page shows them.
+    `inference_2` and so on. TensorBoard's graph page shows them. The accuracy is
+    kept as `run.test_accuracy`.
     """
     _tell_data(run, mnist)
     metadata = tf.RunMetadata()
@@ -188,7 +189,6 @@ def print_accuracy(run: Run, mnist: Datasets) -> float:
     run.writer.flush()
     run.test_accuracy = float(accuracy)
     print(f"Accuracy on test-set: {accuracy:.1%}")
-    return run.test_accuracy
 
 
 def save_model(run: Run) -> str:

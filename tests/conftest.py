@@ -1,0 +1,40 @@
+"""Data for the tests: a small stand-in made once, and the real MNIST where it is found."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lenet_lab import input_data, standin
+
+ROOT = Path(__file__).parent.parent
+# What the machine has, before the tests hide it.
+REAL_FOLDERS = [os.environ.pop("LENET_LAB_DATA", None), ROOT / "MNIST_data"]
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory):
+    """Stand-in files of 6,000 training images, 5,000 of them for validation, and 500 test images."""
+    return standin.make(
+        tmp_path_factory.mktemp("data") / "small", {"validation": 5000, "train": 1000, "test": 500}
+    )
+
+
+@pytest.fixture
+def small(small_folder, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    return input_data.read_data_sets("unused", one_hot=True)
+
+
+@pytest.fixture(scope="session")
+def real_folder():
+    for folder in REAL_FOLDERS:
+        if folder and Path(folder, "train-images-idx3-ubyte.gz").exists():
+            return str(Path(folder).absolute())
+    pytest.skip("the real MNIST is not here: set LENET_LAB_DATA to its folder")
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Mirrors that refuse the connection at once."""
+    monkeypatch.setattr(input_data, "MIRRORS", ("http://127.0.0.1:9/",))

@@ -1,0 +1,280 @@
+"""Reading MNIST: the old interface, the stand-in, bad files, downloads from a server on loopback."""
+
+import gzip
+import http.server
+import shutil
+import struct
+import threading
+
+import numpy as np
+import pytest
+
+from lenet_lab import idx, input_data, standin, tf
+from lenet_lab.input_data import DataError, DataSet, read_data_sets
+
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = (f"{name}.gz" for name in input_data.FILES)
+
+
+def numbered(count, **options):
+    """A data set whose image number n is filled with n and labelled n % 10."""
+    images = np.arange(count, dtype=np.uint8).repeat(784).reshape(count, 28, 28, 1)
+    return DataSet(images, np.arange(count, dtype=np.uint8) % 10, dtype=tf.uint8, **options)
+
+
+# The old interface
+
+
+def test_the_three_parts_have_the_old_forms(small_folder, monkeypatch, capsys):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    train, validation, test = mnist = read_data_sets("unused", one_hot=True)
+    assert mnist.train is train
+    assert (train.num_examples, validation.num_examples, test.num_examples) == (1000, 5000, 500)
+    assert train.images.shape == (1000, 784) and train.images.dtype == np.float32
+    assert train.images.min() == 0 and train.images.max() == 1
+    assert train.labels.shape == (1000, 10) and train.labels.dtype == np.float64
+    assert (train.labels.sum(axis=1) == 1).all()
+    assert f"Extracting {small_folder / TRAIN_IMAGES}" in capsys.readouterr().out
+
+
+def test_options_of_the_old_interface(small_folder, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    mnist = read_data_sets("unused", dtype=tf.uint8, reshape=False, validation_size=100)
+    assert mnist.train.num_examples == 5900
+    assert mnist.train.images.shape == (5900, 28, 28, 1) and mnist.train.images.dtype == np.uint8
+    assert mnist.train.labels.shape == (5900,) and mnist.train.labels.dtype == np.uint8
+    with pytest.raises(ValueError, match=r"^Validation size should be between 0 and 6000. Received: 6001.$"):
+        read_data_sets("unused", validation_size=6001)
+    with pytest.raises(TypeError, match="^Invalid image dtype tf.int32, expected uint8 or float32$"):
+        read_data_sets("unused", dtype=tf.int32)
+
+
+def test_fake_data_needs_no_files():
+    mnist = read_data_sets("nowhere", fake_data=True, one_hot=True)
+    images, labels = mnist.train.next_batch(2, fake_data=True)
+    assert (images, labels) == ([[1] * 784] * 2, [[1] + [0] * 9] * 2)
+    assert mnist.test.num_examples == 10000
+
+
+def test_an_epoch_is_every_image_once_and_batches_cross_its_end():
+    data = numbered(100, seed=1)
+    drawn = np.concatenate([data.next_batch(30)[0][:, 0] for _ in range(10)])
+    for epoch in range(3):
+        assert sorted(drawn[epoch * 100 : epoch * 100 + 100]) == list(range(100))
+    assert not np.array_equal(drawn[:100], drawn[100:200])
+    assert data.epochs_completed == 2  # 300 drawn: the third ends with the next call, as in 1.15
+    data.next_batch(30)
+    assert data.epochs_completed == 3
+
+
+def test_images_and_labels_read_in_the_shuffled_order():
+    data = numbered(50, seed=2)
+    batch, labels = data.next_batch(20)
+    np.testing.assert_array_equal(data.images[:20], batch)
+    np.testing.assert_array_equal(data.labels[:20], labels)
+    np.testing.assert_array_equal(data.images[:, 0] % 10, data.labels)
+
+
+def test_without_shuffle_the_order_stays():
+    data = numbered(10)
+    assert [list(data.next_batch(4, shuffle=False)[0][:, 0]) for _ in range(3)] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, -1, 11])
+def test_batch_sizes_that_cannot_be_are_refused(size):
+    data = numbered(10)
+    with pytest.raises(ValueError, match=f"batch size is {size}, expected 1 to 10"):
+        data.next_batch(size)
+    with pytest.raises(ValueError, match=f"batch size is {size}, expected 1 to 10"):
+        next(data.epoch(size, np.random.RandomState(0)))
+    assert list(data.next_batch(3, shuffle=False)[0][:, 0]) == [0, 1, 2]
+
+
+def test_an_epoch_of_whole_batches_is_in_a_new_order_each_time():
+    data, rng = numbered(100), np.random.RandomState(5)
+    first, second = ([batch[:, 0] for batch, _ in data.epoch(30, rng)] for _ in range(2))
+    assert [len(batch) for batch in first] == [30, 30, 30]
+    assert len(set(np.concatenate(first))) == 90
+    assert not np.array_equal(first, second)
+
+
+# The stand-in
+
+
+def test_offline_the_standin_is_announced_even_with_warnings_off(offline, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(standin, "SIZES", {"validation": 50, "train": 150, "test": 40})
+    monkeypatch.setattr("warnings.filters", [("ignore", None, Warning, None, 0)])
+    mnist = read_data_sets(str(tmp_path), one_hot=True, validation_size=50)
+    assert mnist.name == mnist.train.name == "stand-in digits"
+    assert "not MNIST" in capsys.readouterr().err
+    files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "stand-in").iterdir()}
+    read_data_sets(str(tmp_path), validation_size=50)
+    assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "stand-in").iterdir()}
+
+
+def test_without_fallback_missing_data_is_an_error(offline, tmp_path):
+    with pytest.raises(DataError, match="no connection"):
+        read_data_sets(str(tmp_path), fallback=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_scan_is_on_two_sides():
+    from sklearn.datasets import load_digits
+
+    labels = load_digits().target
+    parts = standin.split_scans(np.random.RandomState(standin.SEED), labels)
+    everything = np.concatenate(list(parts.values()))
+    assert sorted(everything) == list(range(1797))
+    for part, scans in parts.items():
+        assert len(scans) == pytest.approx(1797 * standin.SIZES[part] / 70000, abs=10)
+        assert set(labels[scans]) == set(range(10))
+
+
+def test_the_standin_is_the_same_every_time(tmp_path):
+    sizes = {"validation": 20, "train": 60, "test": 20}
+    folders = [standin.make(tmp_path / name, sizes) for name in ("a", "b")]
+    for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name not in "ab"] == []
+
+
+def test_standin_images_are_full_size_and_varied(small_folder):
+    images = idx.read_images(small_folder / TRAIN_IMAGES)
+    assert images.shape == (6000, 28, 28, 1) and images.max() == 255
+    assert len(np.unique(images.reshape(6000, -1), axis=0)) == 6000
+
+
+def test_other_data_in_mnists_files_is_not_called_mnist(small_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "MNIST_data"
+    shutil.copytree(small_folder, folder)
+    assert read_data_sets(str(folder)).name == "stand-in digits"
+    (folder / standin.MARKER).unlink()
+    assert read_data_sets(str(folder)).name == "data of MNIST_data"
+
+
+# Bad files: one error that names the file
+
+
+def whole(magic, *shape):
+    return struct.pack(f">{1 + len(shape)}I", magic, *shape) + bytes(int(np.prod(shape)))
+
+
+
+def flipped(data):
+    """One byte in the middle inverted, as a bad disk would."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        (TRAIN_IMAGES, b"", "truncated"),
+        (TRAIN_IMAGES, b"not gzip", "corrupt gzip"),
+        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28))[:-9], "truncated or corrupt gzip"),
+        (TRAIN_IMAGES, flipped(gzip.compress(whole(2051, 6000, 28, 28))), "corrupt gzip"),
+        (TRAIN_IMAGES, gzip.compress(whole(2049, 6000)), "Invalid magic number 2049 in MNIST image file: "),
+        (TRAIN_LABELS, gzip.compress(whole(2051, 1, 28, 28)), "Invalid magic number 2051 in MNIST label file: "),
+        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28)[:-1]), "4703999 bytes where 4704000 were expected"),
+        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28) + b"x"), "more than the 4704000 bytes"),
+        (TRAIN_IMAGES, gzip.compress(struct.pack(">4I", 2051, 2**31, 2**20, 2**20)), "header promises"),
+        (TRAIN_IMAGES, gzip.compress(whole(2051, 5999, 28, 28)), "5999 images but .* 6000 labels"),
+        (TRAIN_LABELS, gzip.compress(struct.pack(">2I", 2049, 6000) + bytes(5999) + b"\x0a"), "label 10 found"),
+        (TEST_LABELS, gzip.compress(whole(2049, 3)), "500 images but .* 3 labels"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_was_expected(small_folder, tmp_path, name, content, message):
+    folder = tmp_path / "data"
+    shutil.copytree(small_folder, folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_data_sets(str(folder))
+    assert name in str(caught.value)
+    assert (folder / name).read_bytes() == content
+
+
+def test_a_directory_in_a_files_place(small_folder, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(small_folder, folder)
+    (folder / TEST_IMAGES).unlink()
+    (folder / TEST_IMAGES).mkdir()
+    with pytest.raises(DataError, match=f"{TEST_IMAGES}: can't be read"):
+        read_data_sets(str(folder))
+
+
+def test_a_folder_that_cannot_be_made(offline, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="choose a folder you can write to"):
+        read_data_sets(str(tmp_path / "file" / "data"))
+
+
+def test_the_named_folder_must_have_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="LENET_LAB_DATA names .* which lacks train-images"):
+        read_data_sets("unused")
+
+
+# Downloads
+
+
+@pytest.fixture
+def server(small_folder):
+    """A loopback server of the small data; `answers` overrides the content of single files."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            name = self.path.rpartition("/")[2]
+            body = answers.get(name, None) or (small_folder / name).read_bytes()
+            self.send_response(503 if body == b"unavailable" else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    answers, requests = {}, []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.answers, httpd.requests = answers, requests
+        httpd.url = f"http://127.0.0.1:{httpd.server_port}/"
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield httpd
+        httpd.shutdown()
+
+
+def test_missing_files_are_downloaded_once(server, small_folder, tmp_path):
+    for _ in range(2):
+        mnist = read_data_sets(str(tmp_path), source_url=server.url, fallback=False)
+    assert mnist.train.num_examples == 1000
+    assert sorted(server.requests) == sorted("/" + name for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS))
+    assert (tmp_path / TRAIN_IMAGES).read_bytes() == (small_folder / TRAIN_IMAGES).read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_mirror_that_fails_is_followed_by_the_next(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(input_data, "MIRRORS", (server.url + "first/", server.url + "second/"))
+    server.answers[TRAIN_LABELS] = b"unavailable"
+    with pytest.raises(DataError, match=r"(?s)first/.*SHA-256 is .*second/.*SHA-256 is .*expected 440fcabf"):
+        read_data_sets(str(tmp_path), fallback=False)  # the small data is not MNIST
+    assert server.requests == [f"/first/{TRAIN_IMAGES}", f"/second/{TRAIN_IMAGES}"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_page_is_reported_with_its_address(server, tmp_path):
+    server.answers[TRAIN_IMAGES] = b"unavailable"
+    with pytest.raises(DataError, match=f"503 .*{server.url}{TRAIN_IMAGES}"):
+        read_data_sets(str(tmp_path), source_url=server.url, fallback=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The real files, where they are found
+
+
+def test_the_real_mnist(real_folder, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", real_folder)
+    mnist = read_data_sets("unused", one_hot=True)
+    assert mnist.name == "MNIST"
+    assert [part.num_examples for part in mnist] == [55000, 5000, 10000]
+    assert f"{mnist.test.labels[:, 0].mean():.1%}" == "9.8%"  # the lab's accuracy before training

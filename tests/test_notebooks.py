@@ -1,0 +1,135 @@
+"""The notebooks: thin, committed with fresh outputs from MNIST, and running from top to bottom."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lenet_lab.notebooks import NOTEBOOKS, SOURCES, made_from, parameter, run_notebook, with_parameters
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def committed(request):
+    return nbformat.read(ROOT / "notebooks" / request.param, 4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def text_of(notebook):
+    """All that a notebook's cells printed."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def test_no_function_or_class_is_defined_in_a_notebook(committed):
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    for cell in code_cells(committed):
+        assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, defined)], cell.source
+
+
+def test_committed_outputs_are_of_these_sources(committed):
+    assert committed.metadata["lenet_lab"]["made_from"] == made_from(committed), "stale: run make notebooks"
+
+
+def test_committed_outputs_are_whole_and_in_order(committed):
+    cells = code_cells(committed)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+def test_committed_outputs_are_of_mnist_at_the_labs_settings(committed):
+    printed = text_of(committed)
+    assert "Data: MNIST\n" in printed and "stand-in" not in printed
+    softmax = "softmax" in committed.cells[0].source
+    expected = {"epochs": 50, "batch_size": 100, "learning_rate": 0.01} if softmax else {
+        "epochs": 40, "batch_size": 128, "learning_rate": 0.001
+    }  # fmt: skip
+    assert {name: parameter(committed, name) for name in expected} == expected
+    assert f"Epoch:  {expected['epochs']}   =====> Loss = " in printed
+
+
+def test_committed_outputs_name_no_path_of_the_machine(committed):
+    assert not re.search(r"(/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\)", nbformat.writes(committed))
+
+
+def test_the_labs_figures_are_committed():
+    names = {path.name for path in (ROOT / "MNIST_figures").iterdir()}
+    lab = "Accuracy.svg Loss.svg model1.png Accuracy_1.svg Loss_1.svg acc.svg loss.svg time.svg lenet5.svg"
+    assert set(lab.split()) <= names
+
+
+def test_a_change_of_any_source_makes_a_notebook_stale(committed, monkeypatch):
+    before = made_from(committed)
+    committed.cells[-1].source += " "
+    changed_cell = made_from(committed)
+    monkeypatch.setattr(Path, "read_text", lambda self: "other" if self.name == SOURCES[-1] else "")
+    assert len({before, changed_cell, made_from(committed)}) == 3
+
+
+@pytest.fixture
+def lab(tmp_path, small_folder, monkeypatch):
+    """A lab folder of its own, with the notebooks and small data."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_whole_lab_runs_and_ends_with_its_table(lab):
+    before = {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
+    command = [sys.executable, "-m", "lenet_lab", "lab", "--epochs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "tensorboard --logdir logs"
+    titles = ("softmax, gradient descent", "LeNet-5, gradient descent", "LeNet-5, Adam", "LeNet-5, Adam, dropout")
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[-6:-2]]
+    assert [(row[0], row[1], row[2]) for row in table] == [(title, "stand-in digits", "1") for title in titles]
+    assert "100%" in done.stderr  # the progress bar
+    assert before == {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
+    assert not (lab / "MNIST_figures").exists()
+    figures = {path.name for path in (lab / "executed/MNIST_figures/stand-in_digits").iterdir()}
+    assert {"Accuracy.svg", "Loss_1.svg", "time.svg", "loss_dropout.svg", "model1.png"} <= figures
+    assert sorted(path.name for path in (lab / "executed").glob("*.ipynb")) == list(NOTEBOOKS)
+    for name in NOTEBOOKS:
+        executed = nbformat.read(lab / "executed" / name, 4)
+        assert "*** MNIST" not in text_of(executed)  # the data was named, not fallen back to
+
+
+def test_a_notebook_runs_alone(lab):
+    notebook = with_parameters(nbformat.read(lab / "notebooks/3_adam.ipynb", 4), {"epochs": 1})
+    run_notebook(notebook, lab / "notebooks", lab / "alone.ipynb")
+    tables = [o.data.get("text/markdown", "") for c in code_cells(notebook) for o in c.outputs if "data" in o]
+    assert any("| LeNet-5, gradient descent | stand-in digits | 1 " in table for table in tables)
+    assert "widgets" not in notebook.metadata and text_of(notebook).count("=====> Loss") == 2
+    assert sorted(os.listdir(lab / "logs")) == ["lenet5", "lenet5_adam"]
+
+
+def test_a_failing_cell_keeps_what_was_done(lab):
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(text) for text in ("print('before')", "1 / 0", "print('after')")]
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        run_notebook(notebook, lab, lab / "failed.ipynb")
+    assert text_of(nbformat.read(lab / "failed.ipynb", 4)) == "before\n"
+
+
+def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path):
+    command = [sys.executable, "-m", "lenet_lab", "lab"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert "run this in the lab's folder" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,231 @@
+"""A run from outside: what it prints, what stands in its event file, what it saves."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lenet_lab import (
+    build_classifier,
+    build_lenet5,
+    build_lenet5_dropout,
+    build_softmax_regression,
+    evaluate,
+    optimize,
+    print_accuracy,
+    restore_model,
+    save_model,
+    start_run,
+    tf,
+)
+from lenet_lab.events import read_curve, read_graph
+from lenet_lab.results import find_result, results_table, save_result
+
+
+def softmax():
+    return build_classifier(build_softmax_regression, tf.train.GradientDescentOptimizer(0.01))
+
+
+@pytest.fixture
+def pattern(tmp_path):
+    return str(tmp_path / "run_%02d")
+
+
+def read(directory):
+    reader = EventAccumulator(directory, size_guidance={"scalars": 0, "graph": 1, "run_metadata": 0})
+    reader.Reload()
+    return reader
+
+
+def test_every_iteration_has_its_loss_and_accuracy_event(small, pattern):
+    with start_run(softmax(), pattern, seed=1) as run:
+        history = optimize(run, small, epochs=3, batch_size=300)  # 3 batches, 100 images left over
+    reader = read(run.directory)
+    assert reader.Tags()["scalars"] == ["Loss", "Accuracy"]
+    for tag, values in (("Loss", history.step_loss), ("Accuracy", history.step_accuracy)):
+        events = reader.Scalars(tag)
+        assert [event.step for event in events] == list(range(9))
+        np.testing.assert_allclose([event.value for event in events], values, rtol=1e-6)
+    assert history.loss == pytest.approx(np.reshape(history.step_loss, (3, 3)).mean(axis=1))
+    assert history.loss[2] < history.loss[0]
+
+
+def test_an_event_is_measured_on_the_batch_after_its_update(small, pattern):
+    with start_run(softmax(), pattern, seed=1) as run:
+        history = optimize(run, small, epochs=1, batch_size=1000)
+        after = run.session.run(
+            run.classifier.loss,
+            {run.classifier.x: small.train.images, run.classifier.y_true: small.train.labels},
+        )
+    assert history.step_loss == [pytest.approx(float(after), rel=1e-5)]
+
+
+def test_printed_lines_are_the_labs(small, pattern, capsys):
+    with start_run(softmax(), pattern, seed=1) as run:
+        print_accuracy(run, small)
+        history = optimize(run, small, epochs=1, batch_size=100)
+    lines = capsys.readouterr().out.splitlines()
+    zeros = small.test.labels[:, 0].mean()  # untrained, it always says zero
+    assert lines[-3] == f"Accuracy on test-set: {zeros:.1%}"
+    assert lines[-2] == f"Epoch:  01   =====> Loss = {history.loss[0]:.6f}"
+    assert re.fullmatch(r"Epoch:  01   =====> Training Acc: \d+\.\d%   Validation Acc: \d+\.\d%", lines[-1])
+
+
+def test_printed_accuracies_are_those_of_the_whole_sets(small, pattern):
+    with start_run(softmax(), pattern, seed=1) as run:
+        history = optimize(run, small, epochs=1, batch_size=100)
+        c = run.classifier
+        for dataset, told in ((small.train, history.train_accuracy), (small.validation, history.validation_accuracy)):
+            predicted = run.session.run(c.y_pred_cls, {c.x: dataset.images})
+            assert told == [pytest.approx((predicted == dataset.labels.argmax(axis=1)).mean())]
+
+
+def test_graph_and_traces_are_in_the_event_file(small, pattern):
+    with start_run(softmax(), pattern) as run:
+        print_accuracy(run, small)
+        print_accuracy(run, small)
+    reader = read(run.directory)
+    assert sorted(reader.Tags()["run_metadata"]) == ["inference", "inference_2"]
+    assert reader.RunMetadata("inference").step_stats.dev_stats  # FULL_TRACE has times and memory
+    assert {"inputs", "labels", "weights", "bias"} <= {node.name for node in read_graph(run.directory).node}
+
+
+def test_tensorboard_is_told_the_data(small, pattern):
+    with start_run(softmax(), pattern, seed=7) as run:
+        print_accuracy(run, small)
+    (text,) = read(run.directory).Tensors("data/text_summary")
+    assert b"stand-in digits" in text.tensor_proto.string_val[0]
+
+
+def test_a_second_call_goes_on(small, pattern, capsys):
+    with start_run(softmax(), pattern, seed=1) as run:
+        optimize(run, small, 1, 100)
+        optimize(run, small, 1, 100)
+    assert "Epoch:  02" in capsys.readouterr().out
+    assert list(read_curve(run.directory, "Loss").steps) == list(range(20))
+
+
+def test_a_seed_repeats_the_run_and_none_does_not(small, tmp_path):
+    def losses(seed):
+        classifier = build_classifier(build_lenet5_dropout, tf.train.AdamOptimizer(0.001))
+        with start_run(classifier, str(tmp_path / "run_%02d"), seed=seed) as run:
+            return optimize(run, small, 1, 250).step_loss
+
+    np.testing.assert_allclose(losses(3), losses(3), rtol=1e-5)
+    assert losses(3)[0] != losses(4)[0]
+    assert losses(None)[0] != losses(None)[0]
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation(small, pattern):
+    def trained(keep_prob):
+        classifier = build_classifier(build_lenet5_dropout, tf.train.GradientDescentOptimizer(0.1))
+        with start_run(classifier, pattern, seed=1) as run:
+            optimize(run, small, 1, 500, keep_prob)
+            assert evaluate(run, small.test) == evaluate(run, small.test)
+            feed = {classifier.x: small.test.images[:5]}
+            first, second = (run.session.run(classifier.logits, feed) for _ in range(2))
+            np.testing.assert_array_equal(first, second)
+            return first
+
+    assert not np.allclose(trained(0.5), trained(1.0))
+
+
+def test_saved_and_restored_model_gives_the_same_logits(small, pattern):
+    feed = small.test.images[:20]
+    with start_run(build_classifier(build_lenet5, tf.train.AdamOptimizer(0.001)), pattern) as run:
+        optimize(run, small, 1, 100)
+        expected = run.session.run(run.classifier.logits, {run.classifier.x: feed})
+        saved = save_model(run)
+    with start_run(build_classifier(build_lenet5, tf.train.AdamOptimizer(0.001)), pattern) as run:
+        fresh = run.session.run(run.classifier.logits, {run.classifier.x: feed})
+        restore_model(run, saved)
+        restored = run.session.run(run.classifier.logits, {run.classifier.x: feed})
+    assert not np.allclose(fresh, expected)
+    np.testing.assert_array_equal(restored, expected)
+
+
+def test_restoring_what_does_not_fit_is_one_clear_error(pattern, tmp_path):
+    with start_run(softmax(), pattern) as run:
+        saved = save_model(run)
+    with start_run(build_classifier(build_lenet5, tf.train.GradientDescentOptimizer(0.1)), pattern) as run:
+        with pytest.raises(ValueError, match="another network"):
+            restore_model(run, saved)
+        with pytest.raises(ValueError, match="no saved model at .*nowhere"):
+            restore_model(run, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"batch_size": 0}, "batch size is 0, expected 1 to 1000"),
+        ({"batch_size": 1001}, "batch size is 1001"),
+        ({"epochs": -1}, "epochs is -1"),
+        ({"keep_prob": 0}, "keep_prob is 0"),
+    ],
+)
+def test_bad_settings_change_nothing(small, pattern, settings, message):
+    with start_run(softmax(), pattern) as run:
+        with pytest.raises(ValueError, match=message):
+            optimize(run, small, **({"epochs": 1, "batch_size": 100} | settings))
+        assert run.step == 0 and run.history.step_loss == []
+
+
+def test_data_of_the_wrong_form_is_refused(small_folder, pattern, monkeypatch):
+    from lenet_lab import input_data
+
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    with start_run(softmax(), pattern) as run:
+        with pytest.raises(ValueError, match="one_hot=True"):
+            optimize(run, input_data.read_data_sets("unused"), 1, 100)
+
+
+def test_results_are_found_again_by_their_settings(small, tmp_path):
+    with start_run(softmax(), str(tmp_path / "run_%02d")) as run:
+        with pytest.raises(ValueError, match="nothing to keep yet"):
+            save_result(run, "softmax")
+        optimize(run, small, 1, 100)
+        print_accuracy(run, small)
+        kept = save_result(run, "softmax")
+    assert find_result(str(tmp_path), title="softmax", data="stand-in digits", epochs=1) == kept
+    assert find_result(str(tmp_path), title="softmax", data="MNIST") is None
+    assert "stand-in digits" in results_table([kept])
+
+
+INTERRUPTED = """
+import sys
+from lenet_lab import *
+mnist = input_data.read_data_sets("unused", one_hot=True)
+classifier = build_classifier(build_softmax_regression, tf.train.GradientDescentOptimizer(0.01))
+with start_run(classifier, sys.argv[1]) as run:
+    try:
+        optimize(run, mnist, 100000, 100)
+    except KeyboardInterrupt:
+        steps = run.step
+        optimize(run, mnist, 1, 100)
+        print("steps", steps, "then", run.step, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interrupt_loses_nothing_and_the_session_goes_on(small_folder, pattern):
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, pattern],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"LENET_LAB_DATA": str(small_folder)},
+    )
+    for line in process.stdout:
+        if line.startswith("Epoch:  03"):
+            break
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    steps, after = map(int, re.search(r"steps (\d+) then (\d+)", out).groups())
+    assert steps >= 30 and after == steps + 10
+    recorded = read_curve(pattern % 1, "Loss").steps
+    assert list(recorded) == list(range(after))
