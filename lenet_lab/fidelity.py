@@ -42,7 +42,7 @@ def replay(recorded: dict[str, Any], data_seed: int, init_seed: int) -> Replay:
     rows = []
     with tf.Session(graph=classifier.graph) as session:
         session.run(classifier.init_op)
-        _set_initial_values(session, classifier, recorded["model"], init_seed)
+        set_initial_values(session, classifier, init_seed, zeros=recorded["model"] == "softmax")
         for _ in range(recorded["steps"]):
             feed = _random_batch(rng, classifier, recorded["batch"])
             before = session.run(classifier.loss, feed)
@@ -53,13 +53,22 @@ def replay(recorded: dict[str, Any], data_seed: int, init_seed: int) -> Replay:
     return Replay(np.array(rows, float), [float(np.linalg.norm(value)) for value in values], logits)
 
 
-def _set_initial_values(session: tf.Session, classifier: Classifier, model: str, seed: int) -> None:
+def set_initial_values(session: tf.Session, classifier: Classifier, seed: int, zeros: bool = False) -> None:
+    """Give the trainable variables the recordings' initial values, which NumPy draws from a seed.
+
+    Parameters
+    ----------
+    session : tf.Session
+        Of the classifier's graph.
+    classifier : Classifier
+    seed : int
+    zeros : bool, default False
+        Start from zeros, as softmax regression does; biases always do.
+    """
     rng = np.random.RandomState(seed)
     for variable in classifier.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
         value = (np.clip(rng.standard_normal(variable.shape.as_list()), -2, 2) * 0.1).astype(np.float32)
-        if value.ndim == 1 or model == "softmax":
-            value = np.zeros_like(value)
-        variable.load(value, session)
+        variable.load(np.zeros_like(value) if zeros or value.ndim == 1 else value, session)
 
 
 def _random_batch(rng: np.random.RandomState, classifier: Classifier, size: int) -> dict[tf.Tensor, np.ndarray]:

@@ -1,0 +1,242 @@
+"""The pieces of `tf.contrib` that MNIST programs used and that plain TensorFlow can express."""
+
+import math
+from collections.abc import Callable
+
+from lenet_lab import input_data
+from lenet_lab.compat import tf
+from lenet_lab.tf1 import Stand
+
+# layers
+
+
+def flatten(inputs, outputs_collections=None, scope=None):
+    """Keep the first dimension, flatten the rest: [batch, ...] to [batch, features]."""
+    with tf.name_scope(scope, "Flatten", [inputs]):
+        return _collected(outputs_collections, tf.layers.flatten(tf.convert_to_tensor(inputs)))
+
+
+def variance_scaling_initializer(factor=2.0, mode="FAN_IN", uniform=False, seed=None, dtype=tf.float32):
+    """Random values whose variance is factor / n, with n the fan that `mode` names."""
+    if mode not in ("FAN_IN", "FAN_OUT", "FAN_AVG"):
+        raise TypeError(f"Unknown mode {mode} [FAN_IN, FAN_OUT, FAN_AVG]")
+
+    def initializer(shape, dtype=dtype, partition_info=None):
+        shape = [int(size) for size in shape]
+        receptive = math.prod(shape[:-2])
+        fan_in, fan_out = shape[-2 if len(shape) > 1 else -1] * receptive, shape[-1] * receptive
+        n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "FAN_AVG": (fan_in + fan_out) / 2}[mode]
+        if uniform:
+            limit = math.sqrt(3 * factor / n)
+            return tf.random_uniform(shape, -limit, limit, dtype, seed=seed)
+        # 1.3 makes up for the variance that the cut at two deviations takes away.
+        return tf.truncated_normal(shape, 0, math.sqrt(1.3 * factor / n), dtype, seed=seed)
+
+    return initializer
+
+
+def xavier_initializer(uniform=True, seed=None, dtype=tf.float32):
+    """Glorot and Bengio's initial values (2010)."""
+    return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)
+
+
+def l2_regularizer(scale, scope=None):
+    """From weights to scale times half the sum of their squares."""
+    return _regularizer(scale, scope, "l2_regularizer", tf.nn.l2_loss)
+
+
+def l1_regularizer(scale, scope=None):
+    """From weights to scale times the sum of their absolute values."""
+    return _regularizer(scale, scope, "l1_regularizer", _sum_of_absolutes)
+
+
+def fully_connected(
+    inputs, num_outputs, activation_fn=tf.nn.relu, normalizer_fn=None, normalizer_params=None,
+    weights_initializer=None, weights_regularizer=None, biases_initializer=tf.zeros_initializer(),
+    biases_regularizer=None, reuse=None, variables_collections=None, outputs_collections=None,
+    trainable=True, scope=None,
+):  # fmt: skip
+    """A fully connected layer, with ReLU unless told otherwise; variables `weights` and `biases`."""
+    with tf.variable_scope(scope, "fully_connected", [inputs], reuse=reuse):
+        shape = [inputs.shape[-1].value, num_outputs]
+        weights = _variable("weights", shape, weights_initializer or xavier_initializer(), weights_regularizer,
+                            variables_collections, trainable)  # fmt: skip
+        outputs = tf.tensordot(inputs, weights, 1) if inputs.shape.ndims > 2 else tf.matmul(inputs, weights)
+        outputs = _normalized_or_biased(outputs, num_outputs, normalizer_fn, normalizer_params, biases_initializer,
+                                        biases_regularizer, variables_collections, trainable)  # fmt: skip
+        return _collected(outputs_collections, activation_fn(outputs) if activation_fn else outputs)
+
+
+def conv2d(
+    inputs, num_outputs, kernel_size, stride=1, padding="SAME", data_format=None, rate=1,
+    activation_fn=tf.nn.relu, normalizer_fn=None, normalizer_params=None, weights_initializer=None,
+    weights_regularizer=None, biases_initializer=tf.zeros_initializer(), biases_regularizer=None, reuse=None,
+    variables_collections=None, outputs_collections=None, trainable=True, scope=None,
+):  # fmt: skip
+    """A convolution with ReLU unless told otherwise; images [batch, height, width, channels]."""
+    if data_format not in (None, "NHWC"):
+        raise ValueError(f"data_format is {data_format!r}, expected 'NHWC'")
+    with tf.variable_scope(scope, "Conv", [inputs], reuse=reuse):
+        shape = [*_pair(kernel_size), inputs.shape[-1].value, num_outputs]
+        weights = _variable("weights", shape, weights_initializer or xavier_initializer(), weights_regularizer,
+                            variables_collections, trainable)  # fmt: skip
+        outputs = tf.nn.conv2d(inputs, weights, _pair(stride), padding, dilations=_pair(rate))
+        outputs = _normalized_or_biased(outputs, num_outputs, normalizer_fn, normalizer_params, biases_initializer,
+                                        biases_regularizer, variables_collections, trainable)  # fmt: skip
+        return _collected(outputs_collections, activation_fn(outputs) if activation_fn else outputs)
+
+
+def max_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
+    """Max pooling of images [batch, height, width, channels]."""
+    outputs = tf.nn.max_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
+    return _collected(outputs_collections, outputs)
+
+
+def avg_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
+    """Average pooling of images [batch, height, width, channels]."""
+    outputs = tf.nn.avg_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
+    return _collected(outputs_collections, outputs)
+
+
+def dropout(
+    inputs, keep_prob=0.5, noise_shape=None, is_training=True, outputs_collections=None, scope=None, seed=None
+):
+    """Dropout while `is_training`, which may be a tensor."""
+    with tf.name_scope(scope, "Dropout", [inputs]):
+        outputs = tf.layers.dropout(inputs, 1 - keep_prob, noise_shape, seed, training=is_training)
+        return _collected(outputs_collections, outputs)
+
+
+def batch_norm(
+    inputs, decay=0.999, center=True, scale=False, epsilon=0.001, activation_fn=None,
+    updates_collections=tf.GraphKeys.UPDATE_OPS, is_training=True, reuse=None, trainable=True, scope=None,
+):  # fmt: skip
+    """Batch normalization; with `updates_collections=None` the means are updated in the layer's own pass."""
+    with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse):
+        before = set(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        layer = tf.layers.BatchNormalization(
+            momentum=decay, center=center, scale=scale, epsilon=epsilon, trainable=trainable,
+            name=tf.get_variable_scope().name.rpartition("/")[2], _scope=tf.get_variable_scope(), _reuse=reuse,
+        )  # fmt: skip
+        outputs = layer(inputs, training=is_training)
+        if updates_collections is None:
+            updates = [op for op in tf.get_collection(tf.GraphKeys.UPDATE_OPS) if op not in before]
+            with tf.control_dependencies(updates):
+                outputs = tf.identity(outputs)
+        return activation_fn(outputs) if activation_fn else outputs
+
+
+# learn.datasets
+
+
+def load_dataset(name, size="small", test_with_fake_data=False):
+    """The data set "mnist", in the folder `MNIST-data`."""
+    if name != "mnist":
+        raise ValueError(f"Name of dataset is {name!r}, expected 'mnist', the only one that lenet_lab.tf1 has")
+    return input_data.load_mnist()
+
+
+# tensorboard.plugins.projector
+
+
+def visualize_embeddings(summary_writer, config):
+    """Write the projector's settings into the folder of a FileWriter."""
+    from tensorboard.plugins.projector import visualize_embeddings as write  # late: few programs need it
+
+    logdir = summary_writer if isinstance(summary_writer, str) else summary_writer.get_logdir()
+    write(logdir, config)
+
+
+def contrib() -> Stand:
+    """The module `tensorflow.contrib`."""
+    from tensorboard.plugins.projector import ProjectorConfig
+
+    layer_functions = (
+        flatten, variance_scaling_initializer, xavier_initializer, l1_regularizer, l2_regularizer,
+        fully_connected, conv2d, max_pool2d, avg_pool2d, dropout, batch_norm,
+    )  # fmt: skip
+    layers = {function.__name__: function for function in layer_functions}
+    layers |= {"xavier_initializer_conv2d": xavier_initializer, "convolution2d": conv2d, "linear": _linear}
+    rnn = {name: getattr(tf.nn, name) for name in ("static_rnn", "static_bidirectional_rnn")}
+    projector = {"ProjectorConfig": ProjectorConfig, "visualize_embeddings": visualize_embeddings}
+    return _tree(
+        "contrib",
+        {
+            "layers": Stand("contrib.layers", layers),
+            "rnn": Stand("contrib.rnn", rnn, behind=tf.nn.rnn_cell),
+            "distributions": Stand("contrib.distributions", behind=tf.distributions),
+            "learn": _tree("contrib.learn", {
+                "datasets": _datasets("contrib.learn.datasets"),
+                "python": _tree("contrib.learn.python", {
+                    "learn": _tree("contrib.learn.python.learn", {
+                        "datasets": _datasets("contrib.learn.python.learn.datasets"),
+                    }),
+                }),
+            }),
+            "tensorboard": _tree("contrib.tensorboard", {
+                "plugins": _tree("contrib.tensorboard.plugins", {
+                    "projector": Stand("contrib.tensorboard.plugins.projector", projector),
+                }),
+            }),
+        },
+    )  # fmt: skip
+
+
+def _datasets(path: str) -> Stand:
+    mnist = Stand(f"{path}.mnist", behind=input_data)
+    base = Stand(f"{path}.base", {"Datasets": input_data.Datasets})
+    return Stand(path, {"mnist": mnist, "base": base, "load_dataset": load_dataset})
+
+
+def _tree(path: str, members: dict[str, Stand]) -> Stand:
+    return Stand(path, members)
+
+
+def _linear(*arguments, **options):
+    return fully_connected(*arguments, **({"activation_fn": None} | options))
+
+
+def _pair(size) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
+
+
+def _sum_of_absolutes(weights):
+    return tf.reduce_sum(tf.abs(weights))
+
+
+def _regularizer(scale: float, scope: str | None, name: str, measure: Callable) -> Callable:
+    if isinstance(scale, int):
+        raise ValueError(f"scale cannot be an integer: {scale}")
+    if not 0 <= scale:
+        raise ValueError(f"Setting a scale less than 0 on a regularizer: {scale}")
+
+    def regularizer(weights):
+        if scale == 0:
+            return None
+        with tf.name_scope(scope, name, [weights]):
+            return tf.multiply(tf.convert_to_tensor(scale, weights.dtype.base_dtype), measure(weights))
+
+    return regularizer
+
+
+def _variable(name, shape, initializer, regularizer, collections, trainable):
+    if isinstance(collections, dict):
+        collections = collections.get(name)
+    if collections is not None:
+        collections = [tf.GraphKeys.GLOBAL_VARIABLES, *collections]
+    return tf.get_variable(name, shape, tf.float32, initializer, regularizer, trainable, collections)
+
+
+def _normalized_or_biased(outputs, channels, normalizer_fn, parameters, initializer, regularizer, collections, trainable):
+    if normalizer_fn is not None:
+        return normalizer_fn(outputs, **(parameters or {}))
+    if initializer is None:
+        return outputs
+    biases = _variable("biases", [channels], initializer, regularizer, collections, trainable)
+    return tf.nn.bias_add(outputs, biases)
+
+
+def _collected(collections, outputs):
+    if collections:
+        tf.add_to_collections(collections, outputs)
+    return outputs

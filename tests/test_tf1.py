@@ -1,0 +1,215 @@
+"""Programs written for TensorFlow 1, run as a user runs them: in a process of their own, unchanged."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SEEDS = Path(os.environ.get("LENET_LAB_SEEDS", "nowhere"))
+
+
+@pytest.fixture
+def run(tmp_path, small_folder):
+    def run(*arguments, expect=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "lenet_lab.tf1", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=280,
+            env=os.environ | {"LENET_LAB_DATA": str(small_folder), "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == expect, done.stderr
+        return done
+
+    return run
+
+
+PROGRAM = """
+import sys
+import numpy as np
+import matplotlib.pyplot as plt
+import tensorflow as tf
+import tensorflow.examples.tutorials.mnist.input_data
+import tensorflow.examples.tutorials.mnist.input_data as the_same
+from tensorflow.examples.tutorials.mnist import input_data, mnist as network
+from tensorflow.contrib import rnn
+from tensorflow.contrib.learn.python.learn.datasets.mnist import read_data_sets
+from tensorflow.python.framework import ops
+import helper
+
+assert tensorflow.examples.tutorials.mnist.input_data.read_data_sets is the_same.read_data_sets is read_data_sets
+assert helper.tf.placeholder is tf.placeholder
+mnist = input_data.read_data_sets("MNIST_data/", one_hot=True)
+x = tf.placeholder(tf.float32, [None, 784], name="inputs")
+y = tf.placeholder(tf.float32, [None, 10])
+print(x, sys.argv[1:], __name__)
+
+rows = tf.unstack(tf.reshape(x, [-1, 28, 28]), 28, 1)
+outputs, state = rnn.static_rnn(rnn.BasicLSTMCell(8, forget_bias=1.0), rows, dtype=tf.float32)
+flat = tf.contrib.layers.flatten(tf.reshape(x, [-1, 28, 28, 1]))
+weights = tf.get_variable("W", [784, 10], initializer=tf.contrib.layers.xavier_initializer())
+logits = tf.matmul(flat, weights) + tf.layers.dense(outputs[-1], 10)
+logits += tf.contrib.layers.fully_connected(flat, 10, activation_fn=None)
+loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(logits=logits, labels=y))
+step = tf.train.AdamOptimizer(0.01).minimize(loss)
+print([v.name for v in tf.trainable_variables()])
+with tf.Session() as sess:
+    sess.run(tf.global_variables_initializer())
+    losses = []
+    for _ in range(30):
+        images, labels = mnist.train.next_batch(100)
+        losses.append(sess.run([loss, step], {x: images, y: labels})[0])
+    limit = np.sqrt(6 / 794)
+    assert losses[-1] < losses[0] / 2
+logits = network.inference(x, 16, 8)
+print(logits, network.IMAGE_PIXELS)
+plt.plot(losses)
+plt.show()
+plt.plot(losses)
+plt.show()
+"""
+
+
+def test_a_program_runs_unchanged_with_its_arguments_modules_and_plots(run, tmp_path):
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "old.py").write_text(PROGRAM)
+    (tmp_path / "programs" / "helper.py").write_text("import tensorflow as tf\n")
+    out = run("programs/old.py", "--rate", "3").stdout
+    assert "Tensor(\"inputs:0\", shape=(?, 784), dtype=float32) ['--rate', '3'] __main__" in out
+    assert "'rnn/basic_lstm_cell/kernel:0', 'rnn/basic_lstm_cell/bias:0'" in out  # names as in a TF1 checkpoint
+    assert "'fully_connected/weights:0', 'fully_connected/biases:0'" in out
+    assert 'Tensor("softmax_linear/add:0", shape=(?, 10), dtype=float32) 784' in out
+    assert {path.name for path in tmp_path.glob("*.png")} == {"old-figure-1.png", "old-figure-2.png"}
+
+
+MISSING = """
+import tensorflow as tf
+for name in ("tf.contrib.slim.conv2d", "tf.mul", "tf.train.SummaryWriter", "tf.estimator", "tf.contrib.layers.stack"):
+    try:
+        eval(name)
+    except AttributeError as error:
+        print(name, "|", error)
+for line in (
+    "from tensorflow.contrib import slim",
+    "import tensorflow.contrib.slim as slim",
+    "from tensorflow.contrib.factorization import KMeans",
+):
+    try:
+        exec(line)
+    except ImportError as error:
+        print(line, "|", error)
+try:
+    tf.contrib.learn.datasets.load_dataset("iris")
+except ValueError as error:
+    print("iris", "|", error)
+assert not hasattr(tf, "mul") and hasattr(tf, "multiply")
+"""
+
+
+def test_what_cannot_be_had_is_told_at_once_with_its_substitute(run, tmp_path):
+    (tmp_path / "old.py").write_text(MISSING)
+    lines = dict(line.split(" | ") for line in run("old.py").stdout.splitlines())
+    told = "tf.{} is not in TensorFlow 2.21.0, nor does lenet_lab.tf1 stand in for it; use {}"
+    for name, symbol, instead in (
+        ("tf.contrib.slim.conv2d", "contrib.slim", "tf.layers"),
+        ("tf.mul", "mul", "tf.multiply"),
+        ("tf.train.SummaryWriter", "train.SummaryWriter", "tf.summary.FileWriter"),
+        ("tf.estimator", "estimator", "tf.keras, or a loop over session.run"),
+        ("tf.contrib.layers.stack", "contrib.layers.stack", "tf.layers"),
+        ("from tensorflow.contrib import slim", "contrib.slim", "tf.layers"),
+        ("import tensorflow.contrib.slim as slim", "contrib.slim", "tf.layers"),
+        ("from tensorflow.contrib.factorization import KMeans", "contrib.factorization", "scikit-learn's KMeans"),
+    ):
+        assert lines[name] == told.format(symbol, instead)
+    assert "expected 'mnist'" in lines["iris"]
+
+
+LIBRARIES = """
+import lenet_lab.tf1
+lenet_lab.tf1.install()
+before = __import__
+lenet_lab.tf1.install()
+assert __import__ is before
+import sys
+import tensorflow as tf
+assert tf.placeholder(tf.float32, [None, 2]).shape.as_list() == [None, 2] and not tf.executing_eagerly()
+assert not hasattr(sys.modules["tensorflow"], "placeholder")  # what libraries get is the real one
+import keras, tensorboard, tf_keras
+from tensorboard.compat import tf as of_tensorboard
+assert of_tensorboard.__version__ == sys.modules["tensorflow"].__version__
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+with tf.summary.FileWriter(sys.argv[1]) as writer:
+    writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="a", simple_value=1.0)]), 3)
+reader = EventAccumulator(sys.argv[1]); reader.Reload()
+assert [event.step for event in reader.Scalars("a")] == [3]
+print("fine")
+"""
+
+
+def test_installed_libraries_keep_the_real_tensorflow_and_twice_is_once(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARIES, str(tmp_path)], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_notebook_runs_in_order_and_its_plots_are_saved(run, tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    cells = ("import tensorflow as tf\na = tf.constant(3)", "%matplotlib inline\nimport matplotlib.pyplot as plt\n"
+             "plt.plot([1, 2]);", "print(tf.Session().run(a * 2))")  # fmt: skip
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, tmp_path / "old.ipynb")
+    assert run("old.ipynb").stdout == "6\n"
+    assert (tmp_path / "old-figure-1.png").read_bytes().startswith(b"\x89PNG")
+    executed = nbformat.read(tmp_path / "old.executed.ipynb", 4)
+    assert executed.cells[-1].outputs[0].text == "6\n"
+
+
+def test_errors_are_one_sentence(run, tmp_path):
+    assert "nothing.py: no such file" in run("nothing.py", expect=2).stderr
+    (tmp_path / "python2.py").write_text('print "hello"\n')
+    error = run("python2.py", expect=1).stderr
+    assert "python2.py, line 1:" in error and "expected Python 3" in error and "Traceback" not in error
+    (tmp_path / "fails.ipynb").write_text(
+        nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]))
+    )
+    assert "ZeroDivisionError" in run("fails.ipynb", expect=1).stderr
+
+
+def code_cells(document):
+    """The code cells of a seed: fenced blocks, or for the notebook's text what follows each `In [n]:`."""
+    if "```python" in document:
+        return re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    return [longest_code(part) for part in re.split(r"^In \[\d+\]:\n", document, flags=re.MULTILINE)[1:]]
+
+
+def longest_code(text):
+    """The longest beginning, in whole lines, that is Python: output and prose follow it."""
+    lines = text.splitlines()
+    for end in range(len(lines), 0, -1):
+        try:
+            ast.parse("\n".join(lines[:end]))
+            return "\n".join(lines[:end])
+        except SyntaxError:
+            continue
+    raise AssertionError(f"no code in {lines[:3]}")
+
+
+@pytest.mark.parametrize("seed, cells, accuracies", [("000_62a9d7499578dd96", 29, 5), ("001_4c15d90ce040330e", 29, 2)])
+def test_the_labs_own_cells_run_unmodified(seed, cells, accuracies, run, tmp_path):
+    if not (SEEDS / f"{seed}.txt").exists():
+        pytest.skip("the lab's documents are not here: set LENET_LAB_SEEDS to their folder")
+    code = code_cells((SEEDS / f"{seed}.txt").read_text())
+    assert len(code) == cells
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
+    nbformat.write(notebook, tmp_path / "lab.ipynb")
+    out = run("lab.ipynb").stdout
+    assert 'Tensor("inputs:0", shape=(?, 784), dtype=float32)' in out
+    assert "<tf.Variable 'weights:0' shape=(784, 10) dtype=float32_ref>" in out
+    assert len(re.findall(r"^Accuracy on test-set: \d+\.\d%$", out, re.MULTILINE)) == accuracies
+    assert "Epoch:  50   =====> Loss = " in out
