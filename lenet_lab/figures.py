@@ -16,6 +16,7 @@ from lenet_lab.models import count_parameters, layer_outputs, layer_parameters
 # Okabe and Ito's colours, distinct to the colour-blind; with the dashes, distinct in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 DASHES = ("-", "--", "-.", ":")
+OPERATION_NAMES = {"Reshape": "reshape", "Relu": "ReLU", "MaxPool": "max pooling"}
 # The same figure gives the same SVG bytes: no date, no random ids.
 SVG_SETTINGS = {"svg.hashsalt": "lenet_lab", "svg.fonttype": "path"}
 
@@ -46,7 +47,7 @@ def plot_digits(images: np.ndarray, labels: np.ndarray, data_name: str, columns:
 
 
 def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: str = "step") -> Figure:
-    """Curves from event files: every event faint, their running mean on top.
+    """Curves from event files: every event faint, their running mean on top; losses on a logarithmic axis.
 
     Parameters
     ----------
@@ -61,13 +62,18 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
+    lowest = []
     for (label, curve), colour, dash in zip(curves.items(), COLOURS, DASHES):
         x = curve.steps if by == "step" else curve.seconds
         # Tens of thousands of points are an image inside the SVG, which stays small.
-        axis.plot(x, curve.values, color=colour, alpha=0.35, linewidth=0.5, rasterized=True)
+        axis.plot(x, curve.values, color=colour, alpha=0.35, linewidth=0.5, zorder=1, rasterized=True)
         width = max(1, len(x) // 100)
         smooth = np.convolve(curve.values, np.ones(width) / width, mode="valid")
-        axis.plot(x[width - 1 :], smooth, color=colour, linestyle=dash, linewidth=1.8, label=label)
+        axis.plot(x[width - 1 :], smooth, color=colour, linestyle=dash, linewidth=1.8, zorder=3, label=label)
+        lowest.append(smooth.min())
+    if quantity == "Loss":
+        axis.set_yscale("log")
+        axis.set_ylim(bottom=max(min(lowest), 1e-9) / 5)  # single batches get to zero, which has no logarithm
     axis.set_xlabel("iteration" if by == "step" else "wall time since the first iteration (s)")
     axis.set_ylabel("cross-entropy of the batch (nats)" if quantity == "Loss" else "accuracy on the batch")
     axis.set_title(f"{quantity} during training on {data_name}")
@@ -131,7 +137,8 @@ def plot_architecture(classifier: Classifier) -> Figure:
     for place, output in enumerate(outputs):
         _draw_output(axis, place, output.shape)
         shape = "x".join(map(str, output.shape))
-        axis.text(place, -1.35, f"{output.operation}\n{shape}", ha="center", va="top", fontsize=8)
+        operation = OPERATION_NAMES.get(output.operation, "logits")
+        axis.text(place, -1.35, f"{operation}\n{shape}", ha="center", va="top", fontsize=8)
         new_layer = place == 0 or outputs[place - 1].scope != output.scope
         if new_layer:
             count = counts.get(output.scope)

@@ -36,7 +36,7 @@ import tensorflow as tf
 import tensorflow.examples.tutorials.mnist.input_data
 import tensorflow.examples.tutorials.mnist.input_data as the_same
 from tensorflow.examples.tutorials.mnist import input_data, mnist as network
-from tensorflow.contrib import rnn
+from tensorflow.contrib import rnn, slim
 from tensorflow.contrib.learn.python.learn.datasets.mnist import read_data_sets
 from tensorflow.python.framework import ops
 import helper
@@ -53,7 +53,10 @@ outputs, state = rnn.static_rnn(rnn.BasicLSTMCell(8, forget_bias=1.0), rows, dty
 flat = tf.contrib.layers.flatten(tf.reshape(x, [-1, 28, 28, 1]))
 weights = tf.get_variable("W", [784, 10], initializer=tf.contrib.layers.xavier_initializer())
 logits = tf.matmul(flat, weights) + tf.layers.dense(outputs[-1], 10)
-logits += tf.contrib.layers.fully_connected(flat, 10, activation_fn=None)
+with slim.arg_scope([slim.fully_connected], activation_fn=None, weights_regularizer=slim.l2_regularizer(0.1)):
+    logits += tf.contrib.layers.fully_connected(flat, 10)
+    assert logits.op.inputs[1].op.type == "BiasAdd"  # no activation: the scope's default holds
+assert len(tf.losses.get_regularization_losses()) == 1
 loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(logits=logits, labels=y))
 step = tf.train.AdamOptimizer(0.01).minimize(loss)
 print([v.name for v in tf.trainable_variables()])
@@ -88,14 +91,14 @@ def test_a_program_runs_unchanged_with_its_arguments_modules_and_plots(run, tmp_
 
 MISSING = """
 import tensorflow as tf
-for name in ("tf.contrib.slim.conv2d", "tf.mul", "tf.train.SummaryWriter", "tf.estimator", "tf.contrib.layers.stack"):
+for name in ("tf.contrib.slim.learning", "tf.mul", "tf.train.SummaryWriter", "tf.estimator", "tf.contrib.layers.stack"):
     try:
         eval(name)
     except AttributeError as error:
         print(name, "|", error)
 for line in (
-    "from tensorflow.contrib import slim",
-    "import tensorflow.contrib.slim as slim",
+    "from tensorflow.contrib import crf",
+    "import tensorflow.contrib.crf as crf",
     "from tensorflow.contrib.factorization import KMeans",
 ):
     try:
@@ -110,18 +113,22 @@ assert not hasattr(tf, "mul") and hasattr(tf, "multiply")
 """
 
 
+SLIM = "tf.layers, and a loop over session.run for slim.learning"
+GUIDE = "what https://www.tensorflow.org/guide/migrate says of it"
+
+
 def test_what_cannot_be_had_is_told_at_once_with_its_substitute(run, tmp_path):
     (tmp_path / "old.py").write_text(MISSING)
     lines = dict(line.split(" | ") for line in run("old.py").stdout.splitlines())
     told = "tf.{} is not in TensorFlow 2.21.0, nor does lenet_lab.tf1 stand in for it; use {}"
     for name, symbol, instead in (
-        ("tf.contrib.slim.conv2d", "contrib.slim", "tf.layers"),
+        ("tf.contrib.slim.learning", "contrib.slim.learning", SLIM),
         ("tf.mul", "mul", "tf.multiply"),
         ("tf.train.SummaryWriter", "train.SummaryWriter", "tf.summary.FileWriter"),
         ("tf.estimator", "estimator", "tf.keras, or a loop over session.run"),
         ("tf.contrib.layers.stack", "contrib.layers.stack", "tf.layers"),
-        ("from tensorflow.contrib import slim", "contrib.slim", "tf.layers"),
-        ("import tensorflow.contrib.slim as slim", "contrib.slim", "tf.layers"),
+        ("from tensorflow.contrib import crf", "contrib.crf", GUIDE),
+        ("import tensorflow.contrib.crf as crf", "contrib.crf", GUIDE),
         ("from tensorflow.contrib.factorization import KMeans", "contrib.factorization", "scikit-learn's KMeans"),
     ):
         assert lines[name] == told.format(symbol, instead)

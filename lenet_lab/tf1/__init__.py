@@ -22,7 +22,7 @@ LIBRARIES = tuple(
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
 # What to write instead of what today's TensorFlow has not got, by the name's beginning.
 INSTEAD = {
-    "contrib.slim": "tf.layers",
+    "contrib.slim": "tf.layers, and a loop over session.run for slim.learning",
     "contrib.layers": "tf.layers",
     "contrib.learn": "tf.keras, or a loop over session.run",
     "contrib.eager": "tf.enable_eager_execution() at the program's start",

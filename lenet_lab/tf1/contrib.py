@@ -1,11 +1,47 @@
 """The pieces of `tf.contrib` that MNIST programs used and that plain TensorFlow can express."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from lenet_lab import input_data
 from lenet_lab.compat import tf
 from lenet_lab.tf1 import Stand
+
+# framework: defaults for layers within a block
+
+_scopes: ContextVar[dict[Callable, dict]] = ContextVar("arg_scopes", default={})
+
+
+def add_arg_scope(function):
+    """Make a function take defaults from `arg_scope`."""
+
+    @functools.wraps(function)
+    def scoped(*arguments, **options):
+        return function(*arguments, **(_scopes.get().get(scoped, {}) | options))
+
+    return scoped
+
+
+@contextmanager
+def arg_scope(list_ops_or_scope, **defaults) -> Iterator[dict]:
+    """Within the block, calls of the listed functions get these arguments unless they give their own.
+
+    What the block yields can be passed to another `arg_scope` in the list's place.
+    """
+    if isinstance(list_ops_or_scope, dict):
+        scopes = dict(list_ops_or_scope)
+    else:
+        scopes = dict(_scopes.get())
+        scopes |= {function: scopes.get(function, {}) | defaults for function in list_ops_or_scope}
+    token = _scopes.set(scopes)
+    try:
+        yield scopes
+    finally:
+        _scopes.reset(token)
+
 
 # layers
 
@@ -50,6 +86,7 @@ def l1_regularizer(scale, scope=None):
     return _regularizer(scale, scope, "l1_regularizer", _sum_of_absolutes)
 
 
+@add_arg_scope
 def fully_connected(
     inputs, num_outputs, activation_fn=tf.nn.relu, normalizer_fn=None, normalizer_params=None,
     weights_initializer=None, weights_regularizer=None, biases_initializer=tf.zeros_initializer(),
@@ -67,6 +104,12 @@ def fully_connected(
         return _collected(outputs_collections, activation_fn(outputs) if activation_fn else outputs)
 
 
+def linear(*arguments, **options):
+    """`fully_connected` without an activation, unless one is given."""
+    return fully_connected(*arguments, **({"activation_fn": None} | options))
+
+
+@add_arg_scope
 def conv2d(
     inputs, num_outputs, kernel_size, stride=1, padding="SAME", data_format=None, rate=1,
     activation_fn=tf.nn.relu, normalizer_fn=None, normalizer_params=None, weights_initializer=None,
@@ -86,18 +129,21 @@ def conv2d(
         return _collected(outputs_collections, activation_fn(outputs) if activation_fn else outputs)
 
 
+@add_arg_scope
 def max_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
     """Max pooling of images [batch, height, width, channels]."""
     outputs = tf.nn.max_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
     return _collected(outputs_collections, outputs)
 
 
+@add_arg_scope
 def avg_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
     """Average pooling of images [batch, height, width, channels]."""
     outputs = tf.nn.avg_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
     return _collected(outputs_collections, outputs)
 
 
+@add_arg_scope
 def dropout(
     inputs, keep_prob=0.5, noise_shape=None, is_training=True, outputs_collections=None, scope=None, seed=None
 ):
@@ -107,6 +153,7 @@ def dropout(
         return _collected(outputs_collections, outputs)
 
 
+@add_arg_scope
 def batch_norm(
     inputs, decay=0.999, center=True, scale=False, epsilon=0.001, activation_fn=None,
     updates_collections=tf.GraphKeys.UPDATE_OPS, is_training=True, reuse=None, trainable=True, scope=None,
@@ -156,25 +203,28 @@ def contrib() -> Stand:
         fully_connected, conv2d, max_pool2d, avg_pool2d, dropout, batch_norm,
     )  # fmt: skip
     layers = {function.__name__: function for function in layer_functions}
-    layers |= {"xavier_initializer_conv2d": xavier_initializer, "convolution2d": conv2d, "linear": _linear}
+    layers |= {"xavier_initializer_conv2d": xavier_initializer, "convolution2d": conv2d, "linear": linear}
+    framework = {"arg_scope": arg_scope, "add_arg_scope": add_arg_scope}
     rnn = {name: getattr(tf.nn, name) for name in ("static_rnn", "static_bidirectional_rnn")}
     projector = {"ProjectorConfig": ProjectorConfig, "visualize_embeddings": visualize_embeddings}
-    return _tree(
+    return Stand(
         "contrib",
         {
+            "framework": Stand("contrib.framework", framework),
             "layers": Stand("contrib.layers", layers),
+            "slim": Stand("contrib.slim", layers | framework),  # slim's layers are contrib's
             "rnn": Stand("contrib.rnn", rnn, behind=tf.nn.rnn_cell),
             "distributions": Stand("contrib.distributions", behind=tf.distributions),
-            "learn": _tree("contrib.learn", {
+            "learn": Stand("contrib.learn", {
                 "datasets": _datasets("contrib.learn.datasets"),
-                "python": _tree("contrib.learn.python", {
-                    "learn": _tree("contrib.learn.python.learn", {
+                "python": Stand("contrib.learn.python", {
+                    "learn": Stand("contrib.learn.python.learn", {
                         "datasets": _datasets("contrib.learn.python.learn.datasets"),
                     }),
                 }),
             }),
-            "tensorboard": _tree("contrib.tensorboard", {
-                "plugins": _tree("contrib.tensorboard.plugins", {
+            "tensorboard": Stand("contrib.tensorboard", {
+                "plugins": Stand("contrib.tensorboard.plugins", {
                     "projector": Stand("contrib.tensorboard.plugins.projector", projector),
                 }),
             }),
@@ -186,14 +236,6 @@ def _datasets(path: str) -> Stand:
     mnist = Stand(f"{path}.mnist", behind=input_data)
     base = Stand(f"{path}.base", {"Datasets": input_data.Datasets})
     return Stand(path, {"mnist": mnist, "base": base, "load_dataset": load_dataset})
-
-
-def _tree(path: str, members: dict[str, Stand]) -> Stand:
-    return Stand(path, members)
-
-
-def _linear(*arguments, **options):
-    return fully_connected(*arguments, **({"activation_fn": None} | options))
 
 
 def _pair(size) -> list[int]:
