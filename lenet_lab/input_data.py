@@ -214,8 +214,8 @@ def read_data_sets(
     """Read MNIST: 55,000 training, 5,000 validation and 10,000 test images (lab cell 1).
 
     The four files are looked for in the folder that the environment variable
-    `LENET_LAB_DATA` names, where it is set, else in `train_dir`. What `train_dir`
-    lacks is downloaded into it. Offline, a stand-in takes MNIST's place: real
+    `LENET_LAB_DATA` names, then in `train_dir`. What `train_dir` lacks is
+    downloaded into it. Offline, a stand-in takes MNIST's place: real
     handwritten digits, but not MNIST's, in `train_dir/stand-in`; a warning says
     so and every title and table made from it bears its name.
 
@@ -283,17 +283,15 @@ def dense_to_one_hot(labels_dense: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _find_folder(train_dir: str, source_url: str, fallback: bool) -> Path:
     """The folder that has the four files, after a download or the making of the stand-in if need be."""
+    folder = Path(train_dir)
     named = os.environ.get("LENET_LAB_DATA")
     if named:
-        missing = [name + ".gz" for name in FILES if not Path(named, name + ".gz").exists()]
-        if missing:
-            raise DataError(
-                f"LENET_LAB_DATA names {Path(named).absolute()}, which lacks {', '.join(missing)}; "
-                "put the four MNIST files there or unset the variable"
-            )
-        return Path(named)
-    folder = Path(train_dir)
-    missing = [name + ".gz" for name in FILES if not (folder / (name + ".gz")).exists()]
+        missing = _missing(Path(named))
+        if not missing:
+            return Path(named)
+        lacks = f"LENET_LAB_DATA names {Path(named).absolute()}, which lacks {', '.join(missing)}"
+        print(f"*** {lacks}; looking in {folder.absolute()} instead. ***", file=sys.stderr, flush=True)
+    missing = _missing(folder)
     if not missing:
         return folder
     try:
@@ -306,7 +304,12 @@ def _find_folder(train_dir: str, source_url: str, fallback: bool) -> Path:
         _announce_standin(error)
         return standin.make(folder / "stand-in")
     except OSError as error:
-        raise DataError(f"{folder}: can't hold the data ({error.strerror or error}); choose a folder you can write to") from error
+        reason = error.strerror or error
+        raise DataError(f"{folder}: can't hold the data ({reason}); choose a folder you can write to") from error
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name + ".gz" for name in FILES if not (folder / (name + ".gz")).exists()]
 
 
 def _download(names: list[str], folder: Path, source_url: str) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from lenet_lab import fidelity, tf
-from lenet_lab.input_data import DataSet
+from lenet_lab.input_data import DataSet, read_data_sets
 
 GOLDEN = Path(__file__).parent / "golden"
 TRAINING = json.loads((GOLDEN / "tf115_training.json").read_text())
 NEXT_BATCH = json.loads((GOLDEN / "tf115_next_batch.json").read_text())
+ON_MNIST = json.loads((GOLDEN / "tf115_mnist.json").read_text())
 
 
 @pytest.mark.parametrize("case", TRAINING["cases"])
@@ -29,6 +30,16 @@ def test_training_steps_are_those_of_1_15(case):
     np.testing.assert_allclose(ours.last_logits, recorded["last_logits"], rtol=0, atol=0.1 if adam else 1e-5)
 
 
+@pytest.mark.parametrize("case", ON_MNIST["cases"])
+def test_steps_on_the_real_mnist_are_those_of_1_15(case, real_folder, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", real_folder)
+    recorded = ON_MNIST["cases"][case]
+    mnist = read_data_sets("unused", one_hot=True, seed=ON_MNIST["seed"])
+    ours = fidelity.replay_mnist(recorded, mnist, ON_MNIST["init_seed"], ON_MNIST["batch"])
+    steps = 20 if recorded["optimizer"] == "adam" else len(ours)
+    np.testing.assert_allclose(ours[:steps], recorded["losses"][:steps], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("case", NEXT_BATCH["cases"])
 def test_batches_are_those_of_1_15(case):
     recorded = NEXT_BATCH["cases"][case]
@@ -41,3 +52,8 @@ def test_batches_are_those_of_1_15(case):
         np.testing.assert_array_equal(labels, call["index"])
         np.testing.assert_array_equal(np.ascontiguousarray(batch).view("<u4").ravel(), call["index"])
         assert data.epochs_completed == call["epochs_completed"]
+
+
+def test_a_reshuffle_moves_no_images():
+    moving, ours = fidelity.reshuffle_seconds(np.zeros((55000, 784), np.float32), rounds=3)
+    assert ours < moving / 5

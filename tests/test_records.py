@@ -11,7 +11,7 @@ from lenet_lab.events import read_graph
 from lenet_lab.fidelity import set_initial_values
 from lenet_lab.input_data import DataSet, Datasets
 
-RECORDED = str(Path(__file__).parent / "golden" / "tf115_events")  # made by record_events.py beside it
+RECORDED = str(Path(__file__).parent / "golden" / "tf115_events")  # made by record.py beside it
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lenet_lab import tf
+
 ROOT = Path(__file__).parent.parent
 SEEDS = Path(os.environ.get("LENET_LAB_SEEDS", "nowhere"))
 
@@ -120,7 +122,7 @@ GUIDE = "what https://www.tensorflow.org/guide/migrate says of it"
 def test_what_cannot_be_had_is_told_at_once_with_its_substitute(run, tmp_path):
     (tmp_path / "old.py").write_text(MISSING)
     lines = dict(line.split(" | ") for line in run("old.py").stdout.splitlines())
-    told = "tf.{} is not in TensorFlow 2.21.0, nor does lenet_lab.tf1 stand in for it; use {}"
+    told = "tf.{} is not in TensorFlow " + tf.VERSION + ", nor does lenet_lab.tf1 stand in for it; use {}"
     for name, symbol, instead in (
         ("tf.contrib.slim.learning", "contrib.slim.learning", SLIM),
         ("tf.mul", "mul", "tf.multiply"),

@@ -35,7 +35,7 @@ def run_program(path: Path, arguments: list[str]) -> None:
         compile(path.read_bytes(), str(path), "exec")
     except SyntaxError as error:
         raise SystemExit(
-            f"{path}, line {error.lineno}: {error.msg}; expected Python 3: a program in Python 2 must be converted first"
+            f"{path}, line {error.lineno}: {error.msg}; expected Python 3, so convert a Python 2 program first"
         ) from error
     install()
     _save_figures_on_show(path.stem)

@@ -12,7 +12,7 @@ from lenet_lab.tf1 import Stand
 
 # framework: defaults for layers within a block
 
-_scopes: ContextVar[dict[Callable, dict]] = ContextVar("arg_scopes", default={})
+_scopes: ContextVar[dict[Callable, dict] | None] = ContextVar("arg_scopes", default=None)
 
 
 def add_arg_scope(function):
@@ -20,7 +20,7 @@ def add_arg_scope(function):
 
     @functools.wraps(function)
     def scoped(*arguments, **options):
-        return function(*arguments, **(_scopes.get().get(scoped, {}) | options))
+        return function(*arguments, **((_scopes.get() or {}).get(scoped, {}) | options))
 
     return scoped
 
@@ -34,7 +34,7 @@ def arg_scope(list_ops_or_scope, **defaults) -> Iterator[dict]:
     if isinstance(list_ops_or_scope, dict):
         scopes = dict(list_ops_or_scope)
     else:
-        scopes = dict(_scopes.get())
+        scopes = dict(_scopes.get() or {})
         scopes |= {function: scopes.get(function, {}) | defaults for function in list_ops_or_scope}
     token = _scopes.set(scopes)
     try:
@@ -130,14 +130,18 @@ def conv2d(
 
 
 @add_arg_scope
-def max_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
+def max_pool2d(
+    inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None
+):
     """Max pooling of images [batch, height, width, channels]."""
     outputs = tf.nn.max_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
     return _collected(outputs_collections, outputs)
 
 
 @add_arg_scope
-def avg_pool2d(inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None):
+def avg_pool2d(
+    inputs, kernel_size, stride=2, padding="VALID", data_format="NHWC", outputs_collections=None, scope=None
+):
     """Average pooling of images [batch, height, width, channels]."""
     outputs = tf.nn.avg_pool(inputs, _pair(kernel_size), _pair(stride), padding, data_format, scope)
     return _collected(outputs_collections, outputs)
@@ -269,7 +273,9 @@ def _variable(name, shape, initializer, regularizer, collections, trainable):
     return tf.get_variable(name, shape, tf.float32, initializer, regularizer, trainable, collections)
 
 
-def _normalized_or_biased(outputs, channels, normalizer_fn, parameters, initializer, regularizer, collections, trainable):
+def _normalized_or_biased(
+    outputs, channels, normalizer_fn, parameters, initializer, regularizer, collections, trainable
+):
     if normalizer_fn is not None:
         return normalizer_fn(outputs, **(parameters or {}))
     if initializer is None:

@@ -1,9 +1,14 @@
-"""Made `tf115_events/` here: the lab's LeNet-5 run on random data, recorded with the real TensorFlow 1.15.5.
+"""Made `tf115_events/` and `tf115_mnist.json` here: the lab's code run with the real TensorFlow 1.15.5.
 
-To be run by a Python 3.7 with TensorFlow 1.15.5: python record_events.py FOLDER
-The data and the initial values are those of `tests/test_records.py`, drawn by NumPy from the same seeds.
+To be run by a Python 3.7 with TensorFlow 1.15.5:
+
+    python record.py events FOLDER           LeNet-5 on random data, its event file
+    python record.py mnist MNIST_DATA FILE   losses of 300 steps on the real MNIST
+
+Data and initial values are drawn by NumPy from the seeds below, which the tests know too.
 """
 
+import json
 import sys
 
 import numpy as np
@@ -11,6 +16,7 @@ import tensorflow as tf
 
 DATA_SEED, INIT_SEED, ORDER_SEED = 1234, 7, 5
 IMAGES, BATCH, EPOCHS = 320, 32, 2
+MNIST_SEED, MNIST_INIT_SEED, MNIST_STEPS, MNIST_BATCH = 3, 21, 300, 128
 
 
 def variables(layer, shape):
@@ -38,7 +44,18 @@ def lenet5(x):
     return out
 
 
-def main(folder):
+def set_initial_values(session, seed):
+    r = np.random.RandomState(seed)
+    for variable in tf.trainable_variables():
+        value = (np.clip(r.standard_normal(variable.shape.as_list()), -2, 2) * 0.1).astype(np.float32)
+        variable.load(value if value.ndim > 1 else np.zeros_like(value), session)
+
+
+def softmax(x):
+    return tf.matmul(x, tf.Variable(tf.zeros([784, 10]))) + tf.Variable(tf.zeros([10]))
+
+
+def events(folder):
     x = tf.placeholder(tf.float32, [None, 784], name="inputs")
     y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
     y_true_cls = tf.argmax(y_true, 1)
@@ -58,13 +75,10 @@ def main(folder):
     r = np.random.RandomState(DATA_SEED)
     images = r.randint(0, 256, (IMAGES, 784)).astype(np.uint8) * np.float32(1 / 255)
     labels = np.eye(10)[r.randint(0, 10, IMAGES)]
-    r = np.random.RandomState(INIT_SEED)
     order = np.random.RandomState(ORDER_SEED)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        for variable in tf.trainable_variables():
-            value = (np.clip(r.standard_normal(variable.shape.as_list()), -2, 2) * 0.1).astype(np.float32)
-            variable.load(value if value.ndim > 1 else np.zeros_like(value), session)
+        set_initial_values(session, INIT_SEED)
         writer = tf.summary.FileWriter(folder, tf.get_default_graph())
         step = 0
         for _ in range(EPOCHS):
@@ -82,4 +96,33 @@ def main(folder):
         writer.close()
 
 
-main(sys.argv[1])
+def mnist(data, file):
+    from tensorflow.examples.tutorials.mnist import input_data
+
+    cases = {}
+    for name, build, optimizer, rate in (
+        ("softmax-gd", softmax, tf.train.GradientDescentOptimizer, 0.01),
+        ("lenet5-gd", lenet5, tf.train.GradientDescentOptimizer, 0.001),
+        ("lenet5-adam", lenet5, tf.train.AdamOptimizer, 0.001),
+    ):
+        data_sets = input_data.read_data_sets(data, one_hot=True, seed=MNIST_SEED)
+        tf.reset_default_graph()
+        x, y_true = tf.placeholder(tf.float32, [None, 784]), tf.placeholder(tf.float32, [None, 10])
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(logits=build(x), labels=y_true))
+        opt_step = optimizer(rate).minimize(loss)
+        losses = []
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            set_initial_values(session, MNIST_INIT_SEED)
+            for _ in range(MNIST_STEPS):
+                images, labels = data_sets.train.next_batch(MNIST_BATCH)
+                session.run(opt_step, {x: images, y_true: labels})
+                losses.append(float(session.run(loss, {x: images, y_true: labels})))
+        model, _, kind = name.partition("-")
+        cases[name] = {"model": model, "optimizer": kind, "learning_rate": rate, "losses": losses}
+    settings = {"seed": MNIST_SEED, "init_seed": MNIST_INIT_SEED, "batch": MNIST_BATCH, "tensorflow": tf.__version__}
+    with open(file, "w") as f:
+        json.dump(dict(settings, cases=cases), f)
+
+
+{"events": events, "mnist": mnist}[sys.argv[1]](*sys.argv[2:])

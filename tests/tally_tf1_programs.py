@@ -1,0 +1,63 @@
+"""Maintainers' tool: try public TensorFlow 1 programs with `lenet_lab.tf1`, and keep the tally.
+
+    python tests/tally_tf1_programs.py LIST SECONDS
+
+LIST has a line for each program: the repository, a tab, the path of its checkout, a tab, the program's path in
+it. A program is stopped after SECONDS; one that was still training then without an error counts as having run.
+The tally is written to `docs/tf1_programs.json`, which `python -m lenet_lab.fidelity` puts into its document.
+`LENET_LAB_DATA` must name a folder of data; a small one keeps this short.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def try_program(checkout: str, program: str, seconds: float) -> tuple[bool, str]:
+    """Whether a program ran, and how it ended."""
+    path = Path(checkout, program)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lenet_lab.tf1", path.name],
+            cwd=path.parent, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return True, f"ran; stopped after {seconds:.0f} s"
+    if done.returncode == 0:
+        return True, "ran to its end"
+    return False, "no: " + reason(done.stderr)
+
+
+def reason(stderr: str) -> str:
+    """The line of an error's text that names the error."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    kinds = ("Error", "Missing", "Exception")
+    named = [line for line in lines if line.split(":")[0].rpartition(".")[2].endswith(kinds)]
+    return (named or lines or ["no message"])[-1].replace("|", "/")[:200]
+
+
+def main(file: str, seconds: str) -> None:
+    entries = [line.split("\t") for line in Path(file).read_text().splitlines()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tried = pool.map(lambda entry: try_program(entry[1], entry[2], float(seconds)), entries)
+        results = list(tqdm(tried, total=len(entries)))
+    programs = [
+        {"program": program, "from": source, "ran": ran, "result": result}
+        for (source, _, program), (ran, result) in zip(entries, results, strict=True)
+    ]
+    how = (
+        "Public TensorFlow 1 programs on MNIST, each unchanged through `python -m lenet_lab.tf1`, "
+        f"for at most {seconds} seconds, on a small set of stand-in digits."
+    )
+    Path("docs").mkdir(exist_ok=True)
+    Path("docs/tf1_programs.json").write_text(json.dumps({"how": how, "programs": programs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
