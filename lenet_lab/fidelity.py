@@ -51,7 +51,8 @@ def replay(recorded: dict[str, Any], data_seed: int, init_seed: int) -> Replay:
     rows = []
     with tf.Session(graph=classifier.graph) as session:
         session.run(classifier.init_op)
-        set_initial_values(session, classifier, init_seed)
+        # The recipe starts softmax regression from zeros, as the lab does.
+        set_initial_values(session, classifier, init_seed, zeros=recorded["model"] == "softmax")
         for _ in range(recorded["steps"]):
             feed = _random_batch(rng, classifier, recorded["batch"])
             before = session.run(classifier.loss, feed)
@@ -87,17 +88,22 @@ def replay_mnist(recorded: dict[str, Any], mnist: Datasets, init_seed: int, batc
     return np.array(losses, float)
 
 
-def set_initial_values(session: tf.Session, classifier: Classifier, seed: int) -> None:
+def set_initial_values(session: tf.Session, classifier: Classifier, seed: int, zeros: bool = False) -> None:
     """Give the trainable variables the recordings' initial values, which NumPy draws from a seed.
 
-    Biases start at zero, and so does all of softmax regression.
+    Parameters
+    ----------
+    session : tf.Session
+        Of the classifier's graph.
+    classifier : Classifier
+    seed : int
+    zeros : bool, default False
+        Start every variable at zero; biases always do.
     """
     rng = np.random.RandomState(seed)
-    variables = classifier.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-    for variable in variables:
+    for variable in classifier.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
         value = (np.clip(rng.standard_normal(variable.shape.as_list()), -2, 2) * 0.1).astype(np.float32)
-        zero = value.ndim == 1 or len(variables) == 2
-        variable.load(np.zeros_like(value) if zero else value, session)
+        variable.load(np.zeros_like(value) if zeros or value.ndim == 1 else value, session)
 
 
 def reshuffle_seconds(images: np.ndarray, rounds: int = 7) -> tuple[float, float]:

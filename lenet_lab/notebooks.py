@@ -109,6 +109,7 @@ def run_notebook(
         notebook,
         timeout=None,
         record_timing=False,
+        coalesce_streams=True,
         kernel_name="python3",  # this Python's own, whatever kernel the file asks for
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],  # else each kernel warns that loopback is not encrypted

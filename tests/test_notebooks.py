@@ -14,6 +14,13 @@ import pytest
 from lenet_lab.notebooks import NOTEBOOKS, SOURCES, made_from, parameter, run_notebook, with_parameters
 
 ROOT = Path(__file__).parent.parent
+TITLES = dict(
+    zip(
+        NOTEBOOKS,
+        ("softmax, gradient descent", "LeNet-5, gradient descent", "LeNet-5, Adam", "LeNet-5, Adam, dropout"),
+        strict=True,
+    )
+)
 
 
 @pytest.fixture(params=NOTEBOOKS)
@@ -93,9 +100,8 @@ def test_the_whole_lab_runs_and_ends_with_its_table(lab):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1] == "tensorboard --logdir logs"
-    titles = ("softmax, gradient descent", "LeNet-5, gradient descent", "LeNet-5, Adam", "LeNet-5, Adam, dropout")
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[-6:-2]]
-    assert [(row[0], row[1], row[2]) for row in table] == [(title, "stand-in digits", "1") for title in titles]
+    assert [(row[0], row[1], row[2]) for row in table] == [(title, "stand-in digits", "1") for title in TITLES.values()]
     assert "100%" in done.stderr  # the progress bar
     assert before == {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
     assert not (lab / "MNIST_figures").exists()
@@ -133,3 +139,27 @@ def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path):
     )
     assert done.returncode == 1 and done.stdout == ""
     assert "run this in the lab's folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def table_rows(notebook):
+    """The rows of every table that a notebook's cells show, as lists of cells."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    lines = "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs).splitlines()
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+
+
+def test_the_readmes_figures_are_those_of_the_committed_notebooks():
+    readme = (ROOT / "README.md").read_text()
+    ours = [line.strip("| ").split("|")[-1].strip() for line in readme.splitlines() if line.startswith("| ")]
+    expected = []
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(ROOT / "notebooks" / name, 4)
+        results = {row[0]: row for row in table_rows(notebook) if len(row) == 8}
+        loss, test, seconds = (results[TITLES[name]][column] for column in (3, 6, 7))
+        if name == NOTEBOOKS[0]:
+            first_loss = re.search(r"Epoch:  01   =====> Loss = (\S+)", text_of(notebook))[1]
+            expected += ["9.8%", first_loss, loss, test]
+            assert "Accuracy on test-set: 9.8%\n" in text_of(notebook)
+        else:
+            expected += [test, seconds]
+    assert [figure for figure in expected if figure not in ours] == []

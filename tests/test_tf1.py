@@ -172,8 +172,9 @@ def test_a_notebook_runs_in_order_and_its_plots_are_saved(run, tmp_path):
     cells = ("import tensorflow as tf\na = tf.constant(3)", "%matplotlib inline\nimport matplotlib.pyplot as plt\n"
              "plt.plot([1, 2]);", "print(tf.Session().run(a * 2))")  # fmt: skip
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(notebook, tmp_path / "old.ipynb")
-    assert run("old.ipynb").stdout == "6\n"
+    (tmp_path / "course").mkdir()
+    nbformat.write(notebook, tmp_path / "course" / "old.ipynb")
+    assert run("course/old.ipynb").stdout == "6\n"
     assert (tmp_path / "old-figure-1.png").read_bytes().startswith(b"\x89PNG")
     executed = nbformat.read(tmp_path / "old.executed.ipynb", 4)
     assert executed.cells[-1].outputs[0].text == "6\n"
@@ -184,6 +185,8 @@ def test_errors_are_one_sentence(run, tmp_path):
     (tmp_path / "python2.py").write_text('print "hello"\n')
     error = run("python2.py", expect=1).stderr
     assert "python2.py, line 1:" in error and "expected Python 3" in error and "Traceback" not in error
+    (tmp_path / "broken.ipynb").write_text("{")
+    assert "broken.ipynb: not a notebook" in run("broken.ipynb", expect=2).stderr
     (tmp_path / "fails.ipynb").write_text(
         nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]))
     )

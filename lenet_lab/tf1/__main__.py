@@ -1,6 +1,5 @@
 """Run a TensorFlow 1 program: `python -m lenet_lab.tf1 old_program.py [its arguments]`, or a notebook."""
 
-import os
 import runpy
 import sys
 from pathlib import Path
@@ -45,18 +44,23 @@ def run_program(path: Path, arguments: list[str]) -> None:
 
 
 def run_notebook_file(path: Path) -> int:
-    """Run a notebook's cells in order; the copy `<name>.executed.ipynb` keeps what they print and plot.
+    """Run a notebook's cells in order, in its own folder as Jupyter would.
 
-    The copy and each plot, as `<name>-figure-<n>.png`, land in the working directory.
+    The copy `<name>.executed.ipynb` keeps what they print and plot; it and each
+    plot, as `<name>-figure-<n>.png`, land in the working directory.
     """
     import nbformat
     from nbclient.exceptions import CellExecutionError
 
     from lenet_lab.notebooks import run_notebook
 
-    notebook = nbformat.read(path, 4)
-    start = "import os, lenet_lab.tf1; lenet_lab.tf1.install(); os.chdir({!r})\n%matplotlib inline"
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(start.format(os.getcwd())))
+    try:
+        notebook = nbformat.read(path, 4)
+    except Exception as error:  # nbformat has no one class for what is not a notebook
+        print(f"{path}: not a notebook that can be read ({error}); expected Jupyter's JSON", file=sys.stderr)
+        return 2
+    start = "import lenet_lab.tf1; lenet_lab.tf1.install()\n%matplotlib inline"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(start))
     out = Path(f"{path.stem}.executed.ipynb")
     try:
         run_notebook(notebook, path.parent, out, lambda text: print(text, end="", flush=True))
