@@ -1,14 +1,18 @@
 """Running the notebooks: all four for `make lab`, in place for `make notebooks`; are the committed ones fresh?"""
 
+import asyncio
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 NOTEBOOKS = ("1_tensorflow_101.ipynb", "2_lenet5.ipynb", "3_adam.ipynb", "4_dropout.ipynb")
@@ -114,10 +118,15 @@ def run_notebook(
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],  # else each kernel warns that loopback is not encrypted
     )
+    client.on_notebook_start = client.take_interrupts
     client.show = show
     try:
         # Without progress bars inside the cells: they would be kept in the file as garbage.
         client.execute(env=os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"})
+    except CellExecutionError:
+        if client.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         nbformat.write(notebook, out)
 
@@ -147,9 +156,19 @@ def made_from(notebook: nbformat.NotebookNode) -> str:
 
 
 class _Client(NotebookClient):
-    """A client that also hands on text while a cell still runs."""
+    """A client that hands on text while a cell still runs, and interrupts."""
 
     show: Callable[[str], None]
+    interrupted = False
+
+    def take_interrupts(self, notebook: nbformat.NotebookNode) -> None:
+        """Let Ctrl-C interrupt the running cell, which then closes its files, instead of killing the kernel."""
+        with suppress(NotImplementedError):  # Windows has no such handlers
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.interrupt)
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        self.stopping = asyncio.ensure_future(self.km.interrupt_kernel())
 
     def output(self, outs, msg, display_id, cell_index):
         if msg["msg_type"] == "stream":

@@ -4,7 +4,8 @@
 
 LIST has a line for each program: the repository, a tab, the path of its checkout, a tab, the program's path in
 it. A program is stopped after SECONDS; one that was still training then without an error counts as having run.
-The tally is written to `docs/tf1_programs.json`, which `python -m lenet_lab.fidelity` puts into its document.
+The tally is `docs/tf1_programs.json`, which `python -m lenet_lab.fidelity` puts into its document; programs that
+stand in it and not in LIST are left as they are.
 `LENET_LAB_DATA` must name a folder of data; a small one keeps this short.
 """
 
@@ -47,16 +48,17 @@ def main(file: str, seconds: str) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         tried = pool.map(lambda entry: try_program(entry[1], entry[2], float(seconds)), entries)
         results = list(tqdm(tried, total=len(entries)))
-    programs = [
-        {"program": program, "from": source, "ran": ran, "result": result}
-        for (source, _, program), (ran, result) in zip(entries, results, strict=True)
-    ]
+    tally = Path("docs/tf1_programs.json")
+    known = json.loads(tally.read_text())["programs"] if tally.exists() else []
+    programs = {(program["from"], program["program"]): program for program in known}
+    for (source, _, program), (ran, result) in zip(entries, results, strict=True):
+        programs[source, program] = {"program": program, "from": source, "ran": ran, "result": result}
     how = (
         "Public TensorFlow 1 programs on MNIST, each unchanged through `python -m lenet_lab.tf1`, "
-        f"for at most {seconds} seconds, on a small set of stand-in digits."
+        f"for at most {seconds} seconds, on stand-in digits."
     )
-    Path("docs").mkdir(exist_ok=True)
-    Path("docs/tf1_programs.json").write_text(json.dumps({"how": how, "programs": programs}, indent=1) + "\n")
+    tally.parent.mkdir(exist_ok=True)
+    tally.write_text(json.dumps({"how": how, "programs": list(programs.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lenet_lab.__main__ import main
+from lenet_lab.events import read_curve
 from lenet_lab.notebooks import NOTEBOOKS, SOURCES, made_from, parameter, run_notebook, with_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +116,21 @@ def test_the_whole_lab_runs_and_ends_with_its_table(lab):
         assert "*** MNIST" not in text_of(executed)  # the data was named, not fallen back to
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interrupted_lab_keeps_what_was_trained(lab):
+    command = [sys.executable, "-m", "lenet_lab", "lab", "--epochs", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("Epoch:  05"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.rstrip().endswith("Interrupted. What was trained stands in logs/.") and "Traceback" not in error
+    assert len(read_curve("logs/softmax/run_01", "Loss").steps) >= 50
+    assert "Epoch:  05" in text_of(nbformat.read(lab / "executed" / NOTEBOOKS[0], 4))
+
+
 def test_a_notebook_runs_alone(lab):
     notebook = with_parameters(nbformat.read(lab / "notebooks/3_adam.ipynb", 4), {"epochs": 1})
     run_notebook(notebook, lab / "notebooks", lab / "alone.ipynb")
@@ -132,13 +150,18 @@ def test_a_failing_cell_keeps_what_was_done(lab):
     assert text_of(nbformat.read(lab / "failed.ipynb", 4)) == "before\n"
 
 
-def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path):
-    command = [sys.executable, "-m", "lenet_lab", "lab"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 1 and done.stdout == ""
-    assert "run this in the lab's folder" in done.stderr and "Traceback" not in done.stderr
+def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lab"]) == 1
+    assert "run this in the lab's folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("epochs", ["0", "-1", "many"])
+def test_epochs_that_cannot_be_are_refused(epochs, capsys):
+    with pytest.raises(SystemExit):
+        main(["lab", "--epochs", epochs])
+    assert f"'{epochs}' is not a whole number above 0" in capsys.readouterr().err
 
 
 def table_rows(notebook):

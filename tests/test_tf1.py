@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from lenet_lab import tf
+from lenet_lab.tf1.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 SEEDS = Path(os.environ.get("LENET_LAB_SEEDS", "nowhere"))
@@ -68,7 +69,7 @@ with tf.Session() as sess:
     for _ in range(30):
         images, labels = mnist.train.next_batch(100)
         losses.append(sess.run([loss, step], {x: images, y: labels})[0])
-    limit = np.sqrt(6 / 794)
+    assert np.reshape(np.zeros(4, np.float), newshape=(2, 2)).shape == (2, 2)
     assert losses[-1] < losses[0] / 2
 logits = network.inference(x, 16, 8)
 print(logits, network.IMAGE_PIXELS)
@@ -180,17 +181,23 @@ def test_a_notebook_runs_in_order_and_its_plots_are_saved(run, tmp_path):
     assert executed.cells[-1].outputs[0].text == "6\n"
 
 
-def test_errors_are_one_sentence(run, tmp_path):
-    assert "nothing.py: no such file" in run("nothing.py", expect=2).stderr
-    (tmp_path / "python2.py").write_text('print "hello"\n')
-    error = run("python2.py", expect=1).stderr
-    assert "python2.py, line 1:" in error and "expected Python 3" in error and "Traceback" not in error
+def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["nothing.py"]) == 2
+    assert "nothing.py: no such file" in capsys.readouterr().err
     (tmp_path / "broken.ipynb").write_text("{")
-    assert "broken.ipynb: not a notebook" in run("broken.ipynb", expect=2).stderr
-    (tmp_path / "fails.ipynb").write_text(
-        nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]))
-    )
-    assert "ZeroDivisionError" in run("fails.ipynb", expect=1).stderr
+    assert main(["broken.ipynb"]) == 2
+    assert "broken.ipynb: not a notebook" in capsys.readouterr().err
+    (tmp_path / "python2.py").write_text('print "hello"\n')
+    with pytest.raises(SystemExit, match=r"python2.py, line 1: .*expected Python 3"):
+        main(["python2.py"])
+
+
+def test_a_failing_cell_ends_the_notebook_with_its_error(run, tmp_path):
+    cells = [nbformat.v4.new_code_cell(text) for text in ("print('before')", "1 / 0", "print('after')")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "fails.ipynb")
+    done = run("fails.ipynb", expect=1)
+    assert done.stdout == "before\n" and "ZeroDivisionError" in done.stderr
 
 
 def code_cells(document):

@@ -5,7 +5,9 @@ code. From a shell: ``python -m lenet_lab.tf1 old_program.py``, or a `.ipynb`.
 """
 
 import builtins
+import functools
 import importlib
+import inspect
 import os
 import sys
 import sysconfig
@@ -13,6 +15,8 @@ import types
 
 # Keras 2, from the package tf_keras, still has what version 1 built on it: tf.layers, tf.nn.rnn_cell.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import numpy as np  # noqa: E402
 
 from lenet_lab.compat import tf as v1  # noqa: E402
 
@@ -105,7 +109,9 @@ def install() -> None:
     From then on, `import tensorflow`, in every form, gives user code the v1 API
     with v2 behaviour off, `tensorflow.examples.tutorials.mnist` and the parts of
     `tensorflow.contrib` that `lenet_lab.tf1.contrib` has. Installed libraries
-    (TensorFlow, Keras, TensorBoard) go on importing the real one.
+    (TensorFlow, Keras, TensorBoard) go on importing the real one. NumPy gets back
+    names that such programs use and that it has dropped since: `np.float`,
+    `np.int`, `np.object`, `np.str`, and `newshape` for `np.reshape`.
     """
     if getattr(builtins.__import__, "of_lenet_lab", False):
         return
@@ -120,6 +126,23 @@ def install() -> None:
 
     import_.of_lenet_lab = True
     builtins.__import__ = import_
+    _restore_numpy_names()
+
+
+def _restore_numpy_names() -> None:
+    for kind in (float, int, bool, object, str):
+        if kind.__name__ not in np.__dict__:
+            setattr(np, kind.__name__, kind)  # as they were: the plain Python types
+    if "newshape" not in inspect.signature(np.reshape).parameters:
+        reshape = np.reshape
+
+        @functools.wraps(reshape)
+        def reshape_(a, *arguments, **options):
+            if "newshape" in options:
+                arguments = (options.pop("newshape"), *arguments)
+            return reshape(a, *arguments, **options)
+
+        np.reshape = reshape_
 
 
 def _is_library(importer: dict) -> bool:
