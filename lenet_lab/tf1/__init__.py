@@ -156,22 +156,22 @@ def _import_for_user(top: Stand, original, name: str, fromlist: tuple[str, ...])
     for part in name.split(".")[1:]:
         try:
             module = getattr(module, part)
-        except Missing as error:
+        except AttributeError as error:
             try:  # a module that only the real TensorFlow has, such as tensorflow.python.framework
                 module = original(name, None, None, ("*",), 0)
                 break
             except ModuleNotFoundError:
-                raise ModuleNotFoundError(str(error), name=name) from None
-        except AttributeError:
-            module = original(name, None, None, ("*",), 0)
-            break
+                if isinstance(error, Missing):
+                    raise ModuleNotFoundError(str(error), name=name) from None
+                raise
     for part in fromlist:
-        if isinstance(module, Stand) and part != "*":
-            try:
-                getattr(module, part)
-            except Missing as error:
-                raise ImportError(str(error), name=name) from None
-        elif part != "*" and not hasattr(module, part):
+        if part == "*":
+            continue
+        try:
+            getattr(module, part)
+        except Missing as error:
+            raise ImportError(str(error), name=name) from None
+        except AttributeError:  # a submodule of a real module, not yet imported
             original(name, None, None, (part,), 0)
     return module if fromlist else top
 
@@ -185,11 +185,10 @@ def _tensorflow_1() -> Stand:
     top = Stand("", members, behind=v1)
     for module in _below(top):
         # For importlib and pickle, which look modules up by name.
-        if module is not top:
-            sys.modules.setdefault(module.__name__, module)
+        sys.modules.setdefault(module.__name__, module)
     return top
 
 
 def _below(module: Stand) -> list[Stand]:
     own = [value for value in module.__dict__.values() if isinstance(value, Stand)]
-    return [module] + [lower for value in own for lower in _below(value)]
+    return own + [lower for value in own for lower in _below(value)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from tensorboard.plugins import projector
+
 from lenet_lab import input_data
 from lenet_lab.compat import tf
 from lenet_lab.tf1 import Stand
@@ -192,16 +194,12 @@ def load_dataset(name, size="small", test_with_fake_data=False):
 
 def visualize_embeddings(summary_writer, config):
     """Write the projector's settings into the folder of a FileWriter."""
-    from tensorboard.plugins.projector import visualize_embeddings as write  # late: few programs need it
-
     logdir = summary_writer if isinstance(summary_writer, str) else summary_writer.get_logdir()
-    write(logdir, config)
+    projector.visualize_embeddings(logdir, config)
 
 
 def contrib() -> Stand:
     """The module `tensorflow.contrib`."""
-    from tensorboard.plugins.projector import ProjectorConfig
-
     layer_functions = (
         flatten, variance_scaling_initializer, xavier_initializer, l1_regularizer, l2_regularizer,
         fully_connected, conv2d, max_pool2d, avg_pool2d, dropout, batch_norm,
@@ -210,7 +208,7 @@ def contrib() -> Stand:
     layers |= {"xavier_initializer_conv2d": xavier_initializer, "convolution2d": conv2d, "linear": linear}
     framework = {"arg_scope": arg_scope, "add_arg_scope": add_arg_scope}
     rnn = {name: getattr(tf.nn, name) for name in ("static_rnn", "static_bidirectional_rnn")}
-    projector = {"ProjectorConfig": ProjectorConfig, "visualize_embeddings": visualize_embeddings}
+    embeddings = {"ProjectorConfig": projector.ProjectorConfig, "visualize_embeddings": visualize_embeddings}
     return Stand(
         "contrib",
         {
@@ -229,7 +227,7 @@ def contrib() -> Stand:
             }),
             "tensorboard": Stand("contrib.tensorboard", {
                 "plugins": Stand("contrib.tensorboard.plugins", {
-                    "projector": Stand("contrib.tensorboard.plugins.projector", projector),
+                    "projector": Stand("contrib.tensorboard.plugins.projector", embeddings),
                 }),
             }),
         },
