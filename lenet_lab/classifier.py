@@ -19,11 +19,13 @@ class Classifier(NamedTuple):
     y_pred: tf.Tensor  # float32 [None, 10], rows sum to 1
     y_pred_cls: tf.Tensor  # int64 [None]
     loss: tf.Tensor  # float32 scalar, mean cross-entropy in nats
+    optimizer: tf.train.Optimizer
     opt_step: tf.Operation
     accuracy: tf.Tensor  # float32 scalar in [0, 1]
     summary: tf.Tensor  # string, the scalars `Loss` and `Accuracy`
     init_op: tf.Operation
     saver: tf.train.Saver
+    loops: dict[int, NamedTuple]  # by the number of shares; `lenet_lab.loop` fills it
 
 
 def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimizer) -> Classifier:
@@ -68,7 +70,8 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
             loss = tf.reduce_mean(cross_entropy)
 
         with tf.name_scope("optim"):
-            opt_step = optimizer.minimize(loss)
+            # The step is counted only where the network asks for it, as dropout does.
+            opt_step = optimizer.minimize(loss, global_step=tf.train.get_global_step())
 
         with tf.name_scope("accuracy"):
             correct_prediction = tf.equal(y_pred_cls, y_true_cls)
@@ -87,11 +90,13 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
             y_pred=y_pred,
             y_pred_cls=y_pred_cls,
             loss=loss,
+            optimizer=optimizer,
             opt_step=opt_step,
             accuracy=accuracy,
             summary=tf.summary.merge_all(),
             init_op=init_op,
             saver=tf.train.Saver(),
+            loops={},
         )
 
 

@@ -158,8 +158,10 @@ class DataSet:
         new_images, new_labels = self._take(0, self._index_in_epoch)
         return np.concatenate((old_images, new_images)), np.concatenate((old_labels, new_labels))
 
-    def epoch(self, batch_size: int, rng: np.random.RandomState) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """One pass over the set in a new random order, in whole batches.
+    def epoch(
+        self, batch_size: int, rng: np.random.RandomState, at_a_time: int = 1
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """One pass over the set in a new random order, in whole batches, some of them at a time.
 
         The few examples that fill no batch are left out; they are others in
         every pass. Leaves what `next_batch` will serve as it is.
@@ -170,16 +172,23 @@ class DataSet:
             From 1 to `num_examples`.
         rng : numpy.random.RandomState
             What the order is drawn from.
+        at_a_time : int, default 1
+            How many batches to yield together; the last time it may be fewer.
 
         Yields
         ------
-        images, labels : arrays [batch_size, ...]
+        images, labels : arrays [at_a_time, batch_size, ...]
+            The memory is used again for the next ones.
         """
         self._check_batch_size(batch_size)
-        order = rng.permutation(self._num_examples)
-        for start in range(0, self._num_examples - batch_size + 1, batch_size):
-            batch = order[start : start + batch_size]
-            yield self._images[batch], self._labels[batch]
+        batches = self._num_examples // batch_size
+        order = rng.permutation(self._num_examples)[: batches * batch_size].reshape(batches, batch_size)
+        images = _aligned_empty((min(at_a_time, batches), batch_size, *self._images.shape[1:]), self._images.dtype)
+        for start in range(0, batches, at_a_time):
+            group = order[start : start + at_a_time]
+            # With mode="raise", NumPy would go through a second array.
+            np.take(self._images, group, axis=0, out=images[: len(group)], mode="clip")
+            yield images[: len(group)], self._labels[group]
 
     def _check_batch_size(self, batch_size: int) -> None:
         if not 1 <= batch_size <= self._num_examples:
@@ -279,6 +288,14 @@ def load_mnist(train_dir: str = "MNIST-data") -> Datasets:
 def dense_to_one_hot(labels_dense: np.ndarray, num_classes: int) -> np.ndarray:
     """Classes [count] as float64 rows [count, num_classes] with a single 1."""
     return np.eye(num_classes)[labels_dense.ravel()]
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array on a boundary of 64 bytes, which TensorFlow is fed without a copy."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _find_folder(train_dir: str, source_url: str, fallback: bool) -> Path:

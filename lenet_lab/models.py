@@ -15,6 +15,23 @@ def bias_variable(shape: list[int], name: str) -> tf.Variable:
     return tf.Variable(tf.zeros(shape), name=name)
 
 
+def dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
+    """`tf.nn.dropout` whose draws follow from a seed and the training step, two variables.
+
+    A saved model thus has all that its training needs to go on as if never stopped.
+
+    Parameters
+    ----------
+    x : float32 tensor [None, ...]
+    keep_prob : float or float32 scalar tensor
+        The chance of a value to be kept; the kept ones are divided by it.
+    """
+    first_seed = tf.random_uniform([], maxval=2**31 - 1, dtype=tf.int64)
+    seed = tf.Variable(first_seed, trainable=False, name="seed")
+    step = tf.train.get_or_create_global_step()
+    return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=tf.stack([seed, step]))
+
+
 def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:
     """One linear layer, 784 -> 10: 7,850 parameters that start at zero (lab cells 5 to 7).
 
@@ -79,7 +96,7 @@ def build_lenet5(x: tf.Tensor, keep_prob: float | tf.Tensor | None = None) -> tf
 
         if keep_prob is not None:
             with tf.name_scope("dropout"):
-                flat = tf.nn.dropout(flat, rate=1 - keep_prob)
+                flat = dropout(flat, keep_prob)
 
         with tf.name_scope("layer3"):  # 400x120 + 120 = 48,120
             weights = weight_variable([400, 120], "weights3")

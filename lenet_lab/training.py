@@ -2,7 +2,11 @@
 
 import dataclasses
 import platform
+import signal
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +15,12 @@ from tqdm import tqdm
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.loop import can_loop, cores, loop_for, without_loops
 from lenet_lab.paths import next_path
 
 MODEL_FILE = "model.ckpt"
-EVALUATION_BATCH = 1000  # images evaluated at a time, which bounds the memory
+EVALUATION_BATCH = 2500  # images evaluated at a time, which bounds the memory
+IMAGES_PER_CALL = 2048  # images trained on in one `session.run`: a tenth of a second or two, so Ctrl-C stays alive
 
 
 @dataclasses.dataclass
@@ -48,9 +54,14 @@ class Run:
         self.batch_size: int | None = None  # of the last training
         self.test_accuracy: float | None = None
         self.inference_traces = 0
-        self.session = tf.Session(graph=classifier.graph)
+        # A thread for each core, none for parts of an operation: `loop` keeps the cores busy. TensorFlow
+        # obeys only the first session of a process; after another one, training is a little slower.
+        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
+        self.session = tf.Session(graph=classifier.graph, config=config)
         self.session.run(classifier.init_op)
-        self.writer = tf.summary.FileWriter(directory, classifier.graph)
+        self.writer = tf.summary.FileWriter(directory)
+        graph_def = without_loops(classifier.graph).SerializeToString()
+        self.writer.add_event(tf.Event(wall_time=time.time(), graph_def=graph_def))
         self.writer.flush()
 
     def __enter__(self) -> "Run":
@@ -89,7 +100,9 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     return Run(classifier, next_path(path_pattern), seed)
 
 
-def optimize(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: float = 0.75) -> History:
+def optimize(
+    run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: float = 0.75, fast: bool = True
+) -> History:
     """Train (lab cells 15 and 35).
 
     In each iteration the next batch updates the variables; then the loss and
@@ -111,6 +124,10 @@ def optimize(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob:
         another epoch.
     keep_prob : float, default 0.75
         For a classifier with dropout: the chance of a feature to be kept.
+    fast : bool, default True
+        Run many iterations in one `session.run`, as `loop.build_loop` tells; the
+        values are the same but for rounding. False runs the two calls of
+        `iterate` for each batch.
 
     Returns
     -------
@@ -125,45 +142,88 @@ def optimize(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob:
     _check(run, mnist, epochs, batch_size, keep_prob)
     _tell_data(run, mnist)
     run.batch_size = batch_size
-    classifier, history = run.classifier, run.history
-    training = {} if classifier.keep_prob is None else {classifier.keep_prob: keep_prob}
-    batches = mnist.train.num_examples // batch_size
     try:
         for _ in range(epochs):
-            started = time.perf_counter()
-            bar = tqdm(
-                mnist.train.epoch(batch_size, run.rng),
-                total=batches, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False,
-            )
-            for x_batch, y_batch in bar:
-                batch = {classifier.x: x_batch, classifier.y_true: y_batch}
-                run.session.run(classifier.opt_step, feed_dict=batch | training)
-                loss, accuracy, summary = run.session.run(
-                    [classifier.loss, classifier.accuracy, classifier.summary], feed_dict=batch
-                )
-                run.writer.add_summary(summary, run.step)
-                history.step_loss.append(float(loss))
-                history.step_accuracy.append(float(accuracy))
-                run.step += 1
-            history.seconds.append(time.perf_counter() - started)
-            run.epoch += 1
-            history.loss.append(float(np.mean(history.step_loss[-batches:])))
-            history.train_accuracy.append(evaluate(run, mnist.train))
-            history.validation_accuracy.append(evaluate(run, mnist.validation))
-            _print_epoch(run)
+            first = train_epoch(run, mnist.train, batch_size, keep_prob, fast)
+            _end_epoch(run, mnist, first)
     finally:
         run.writer.flush()
-    return history
+    return run.history
+
+
+def train_epoch(
+    run: Run, dataset: DataSet, batch_size: int, keep_prob: float = 0.75, fast: bool = True
+) -> int:
+    """One pass over a data set, as `optimize` does it, nothing measured or printed at its end.
+
+    Returns
+    -------
+    int
+        Where in `run.history.step_loss` its iterations begin.
+    """
+    fast = fast and can_loop(run.classifier)
+    train = iterate_in_graph if fast else iterate
+    at_a_time = max(1, min(64, IMAGES_PER_CALL // batch_size)) if fast else 1
+    first = len(run.history.step_loss)
+    started = time.perf_counter()
+    with tqdm(
+        total=dataset.num_examples // batch_size, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False
+    ) as bar:
+        for x_batches, y_batches in dataset.epoch(batch_size, run.rng, at_a_time):
+            with interrupts_deferred():  # what the variables have learnt, the event file tells
+                _record(run, *train(run, x_batches, y_batches, keep_prob))
+            bar.update(len(x_batches))
+    run.history.seconds.append(time.perf_counter() - started)
+    run.epoch += 1
+    return first
+
+
+def iterate(
+    run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float
+) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+    """Train on some batches, one after the other: the plain loop.
+
+    Parameters
+    ----------
+    run : Run
+    x_batches : float32 array [iterations, batch, 784]
+    y_batches : float array [iterations, batch, 10]
+    keep_prob : float
+
+    Returns
+    -------
+    losses, accuracies, wall_times : sequences [iterations]
+        Of each batch after its update; seconds since 1970.
+    """
+    c = run.classifier
+    dropout = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
+    records = []
+    for x_batch, y_batch in zip(x_batches, y_batches):
+        batch = {c.x: x_batch, c.y_true: y_batch}
+        run.session.run(c.opt_step, feed_dict=batch | dropout)
+        loss, accuracy = run.session.run([c.loss, c.accuracy], feed_dict=batch)
+        records.append((float(loss), float(accuracy), time.time()))
+    return tuple(zip(*records))
+
+
+def iterate_in_graph(
+    run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `iterate` does, in one `session.run`."""
+    loop = loop_for(run.classifier, batch_size=x_batches.shape[1])
+    return run.session.run(loop.records, {loop.x: x_batches, loop.y_true: y_batches, loop.keep_prob: keep_prob})
 
 
 def evaluate(run: Run, dataset: DataSet) -> float:
     """The share of a data set's images that are classified rightly, dropout off."""
-    x, y_true, accuracy = run.classifier.x, run.classifier.y_true, run.classifier.accuracy
+    measure = run.classifier
+    if can_loop(measure):
+        measure = loop_for(measure, batch_size=min(dataset.num_examples, EVALUATION_BATCH)).measure
     right = 0.0
-    for start in range(0, dataset.num_examples, EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        images, labels = dataset.images[part], dataset.labels[part]
-        right += len(images) * float(run.session.run(accuracy, feed_dict={x: images, y_true: labels}))
+    for part in np.array_split(np.arange(dataset.num_examples), -(-dataset.num_examples // EVALUATION_BATCH)):
+        images, labels = dataset.images[part[0] : part[-1] + 1], dataset.labels[part[0] : part[-1] + 1]
+        accuracy = run.session.run(measure.accuracy, feed_dict={measure.x: images, measure.y_true: labels})
+        right += len(part) * float(accuracy)
     return right / dataset.num_examples
 
 
@@ -257,8 +317,39 @@ def _tell_data(run: Run, mnist: Datasets) -> None:
     run.writer.add_summary(text_pb("data", text), run.step)
 
 
-def _print_epoch(run: Run) -> None:
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():  # it reaches the main thread alone
+        yield
+        return
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        before(*waiting[0])
+
+
+def _record(run: Run, losses: Sequence[float], accuracies: Sequence[float], wall_times: Sequence[float]) -> None:
+    """One event and one entry in the history for each iteration."""
+    for loss, accuracy, wall_time in zip(losses, accuracies, wall_times):
+        values = [("Loss", float(loss)), ("Accuracy", float(accuracy))]
+        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values])
+        run.writer.add_event(tf.Event(wall_time=wall_time, step=run.step, summary=summary))
+        run.history.step_loss.append(values[0][1])
+        run.history.step_accuracy.append(values[1][1])
+        run.step += 1
+
+
+def _end_epoch(run: Run, mnist: Datasets, first: int) -> None:
+    """Measure and print, after an epoch whose iterations stand in the history from `first` on."""
     history = run.history
+    history.loss.append(float(np.mean(history.step_loss[first:])))
+    history.train_accuracy.append(evaluate(run, mnist.train))
+    history.validation_accuracy.append(evaluate(run, mnist.validation))
     print(f"Epoch:  {run.epoch:02d}   =====> Loss = {history.loss[-1]:.6f}")
     print(
         f"Epoch:  {run.epoch:02d}   =====> Training Acc: {history.train_accuracy[-1]:.1%}"
