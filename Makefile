@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test notebooks pins clean
+.PHONY: lab test benchmark notebooks pins clean
 
 lab: $(VENV)/installed
 	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
+
+# Times the lab against other ways to run it; installs these first, about 6 GB.
+benchmark: $(VENV)/installed
+	$(IN)/python benchmarks/compare.py
 
 # For maintainers: re-execute the committed notebooks on MNIST; choose exact versions anew.
 notebooks: $(VENV)/installed

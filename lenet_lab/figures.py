@@ -155,10 +155,16 @@ def save_figure(figure: Figure, path: str | Path):
     """Write a figure to a .svg or .png file and return what a notebook shows: that very file."""
     from IPython.display import SVG, Image  # late: only notebooks need it
 
+    path = write_figure(figure, path)
+    return SVG(filename=str(path)) if path.suffix == ".svg" else Image(filename=str(path))
+
+
+def write_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure to a .svg or .png file; the same figure gives the same file."""
     path = Path(path)
     with matplotlib.rc_context(SVG_SETTINGS):
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return SVG(filename=str(path)) if path.suffix == ".svg" else Image(filename=str(path))
+    return path
 
 
 def _merged(name: str) -> str:

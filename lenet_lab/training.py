@@ -163,7 +163,7 @@ def train_epoch(
     """
     fast = fast and can_loop(run.classifier)
     train = iterate_in_graph if fast else iterate
-    at_a_time = max(1, min(64, IMAGES_PER_CALL // batch_size)) if fast else 1
+    at_a_time = batches_at_a_time(batch_size) if fast else 1
     first = len(run.history.step_loss)
     started = time.perf_counter()
     with tqdm(
@@ -171,7 +171,7 @@ def train_epoch(
     ) as bar:
         for x_batches, y_batches in dataset.epoch(batch_size, run.rng, at_a_time):
             with interrupts_deferred():  # what the variables have learnt, the event file tells
-                _record(run, *train(run, x_batches, y_batches, keep_prob))
+                record(run, *train(run, x_batches, y_batches, keep_prob))
             bar.update(len(x_batches))
     run.history.seconds.append(time.perf_counter() - started)
     run.epoch += 1
@@ -207,11 +207,17 @@ def iterate(
 
 
 def iterate_in_graph(
-    run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float
+    run: Run,
+    x_batches: np.ndarray,
+    y_batches: np.ndarray,
+    keep_prob: float,
+    options: tf.RunOptions | None = None,
+    run_metadata: tf.RunMetadata | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `iterate` does, in one `session.run`."""
+    """What `iterate` does, in one `session.run`, which also takes TensorFlow's options for a trace."""
     loop = loop_for(run.classifier, batch_size=x_batches.shape[1])
-    return run.session.run(loop.records, {loop.x: x_batches, loop.y_true: y_batches, loop.keep_prob: keep_prob})
+    feed = {loop.x: x_batches, loop.y_true: y_batches, loop.keep_prob: keep_prob}
+    return run.session.run(loop.records, feed, options, run_metadata)
 
 
 def evaluate(run: Run, dataset: DataSet) -> float:
@@ -317,6 +323,11 @@ def _tell_data(run: Run, mnist: Datasets) -> None:
     run.writer.add_summary(text_pb("data", text), run.step)
 
 
+def batches_at_a_time(batch_size: int) -> int:
+    """How many batches `train_epoch` trains on in one `session.run`."""
+    return max(1, min(64, IMAGES_PER_CALL // batch_size))
+
+
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
     """Let Ctrl-C wait until the block is done."""
@@ -333,8 +344,8 @@ def interrupts_deferred() -> Iterator[None]:
         before(*waiting[0])
 
 
-def _record(run: Run, losses: Sequence[float], accuracies: Sequence[float], wall_times: Sequence[float]) -> None:
-    """One event and one entry in the history for each iteration."""
+def record(run: Run, losses: Sequence[float], accuracies: Sequence[float], wall_times: Sequence[float]) -> None:
+    """Keep each iteration's loss and accuracy, as one event and in the history."""
     for loss, accuracy, wall_time in zip(losses, accuracies, wall_times):
         values = [("Loss", float(loss)), ("Accuracy", float(accuracy))]
         summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values])

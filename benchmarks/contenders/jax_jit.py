@@ -40,7 +40,7 @@ def prepare(images, labels, batch_size, model):
         return np.array(losses), np.array(accuracies)
 
     jax.block_until_ready(iterate(np.arange(batch_size)))
-    return epoch
+    return epoch, None
 
 
 def initial(model, key):

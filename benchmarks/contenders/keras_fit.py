@@ -52,7 +52,7 @@ def prepare(images, labels, batch_size, model):
         return [float(loss) for loss in records.losses], [float(accuracy) for accuracy in records.accuracies]
 
     network.fit(images[:batch_size], labels[:batch_size], batch_size, 1, verbose=0)
-    return epoch
+    return epoch, None
 
 
 def build(model):

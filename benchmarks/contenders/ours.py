@@ -3,11 +3,11 @@
 import tempfile
 
 import numpy as np
+import traces
 import worker
 
-from lenet_lab import build_classifier, build_lenet5, build_softmax_regression, start_run, tf
+from lenet_lab import build_classifier, build_lenet5, build_softmax_regression, start_run, tf, training
 from lenet_lab.input_data import DataSet
-from lenet_lab.training import train_epoch
 
 
 def prepare(images, labels, batch_size, model):
@@ -20,14 +20,21 @@ def prepare(images, labels, batch_size, model):
     history = run.history
 
     def train_on(dataset):
-        first = train_epoch(run, dataset, batch_size)
+        first = training.train_epoch(run, dataset, batch_size)
         run.writer.flush()
         return history.step_loss[first:], history.step_accuracy[first:]
 
     pixels, one_hot = np.rint(images * 255).astype(np.uint8).reshape(-1, 28, 28, 1), np.eye(10)[labels]
     everything = DataSet(pixels, one_hot)
+
+    def traced():
+        request = traces.request()
+        x, y_true = next(everything.epoch(batch_size, run.rng, training.batches_at_a_time(batch_size)))
+        training.record(run, *training.iterate_in_graph(run, x, y_true, 1.0, *request))
+        return [request]
+
     train_on(DataSet(pixels[:batch_size], one_hot[:batch_size]))
-    return lambda: train_on(everything)
+    return lambda: train_on(everything), lambda: {"kernel_share": traces.kernel_share(traced)}
 
 
 if __name__ == "__main__":
