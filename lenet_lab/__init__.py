@@ -11,7 +11,8 @@ from lenet_lab.models import (
     parameter_table,
 )
 from lenet_lab.paths import enter_lab, next_path
-from lenet_lab.training import evaluate, optimize, print_accuracy, restore_model, save_model, start_run
+from lenet_lab.runs import restore_model, save_model, start_run
+from lenet_lab.training import evaluate, optimize, print_accuracy
 
 __all__ = [
     "Classifier",

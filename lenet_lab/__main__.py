@@ -1,4 +1,4 @@
-"""The command line: `python -m lenet_lab lab` runs the lab, `... notebooks` re-makes the committed notebooks."""
+"""The command line: `python -m lenet_lab lab` runs the lab, `... predict digit.png` reads a digit of your own."""
 
 import argparse
 import sys
@@ -15,9 +15,15 @@ def main(arguments: list[str] | None = None) -> int:
     lab = commands.add_parser("lab", help="run the four notebooks and print their results")
     lab.add_argument("--epochs", type=_positive, help="how many for each model (default: the lab's own)")
     commands.add_parser("notebooks", help="re-execute the committed notebooks in place, on MNIST")
+    digit = commands.add_parser("predict", help="read the digit in a picture with a saved model")
+    digit.add_argument("picture", help="a photo or drawing of one digit")
+    digit.add_argument("--model", help="what save_model returned (default: the LeNet-5 saved last in logs/)")
     chosen = parser.parse_args(arguments)
     try:
-        run_lab(chosen.epochs) if chosen.command == "lab" else make_notebooks()
+        if chosen.command == "predict":
+            _predict(chosen.picture, chosen.model)
+        else:
+            run_lab(chosen.epochs) if chosen.command == "lab" else make_notebooks()
     except KeyboardInterrupt:
         print("\nInterrupted. What was trained stands in logs/.", file=sys.stderr)
         return 130
@@ -28,6 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _predict(picture: str, model: str | None) -> None:
+    from lenet_lab import predict  # late: imports TensorFlow
+
+    model = model or predict.newest_model("logs")
+    with predict.open_model(model) as run:
+        prediction = predict.predict_image(run, picture)
+    print(f"Model: {model}, trained on {predict.trained_on(model)}")
+    for digit in (-prediction.probabilities).argsort():
+        print(f"{digit}  {prediction.probabilities[digit]:6.1%}")
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,7 @@
-"""The one place that imports TensorFlow: `tf` is `tensorflow.compat.v1` with version 2 behaviour off."""
+"""The one place that imports TensorFlow: `tf` is `tensorflow.compat.v1` with version 2 behaviour off.
+
+`timeline` is TensorFlow 1's own maker of Chrome traces, which lives outside the public names.
+"""
 
 import os
 import sys
@@ -7,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # A value set outside wins over each of these.
-# Without this, TensorFlow leaves Intel's oneDNN off on processors that lack AVX-512, where a
-# LeNet-5 epoch then takes three times as long.
+# Without this, TensorFlow leaves Intel's oneDNN off on processors that lack AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # No notes on CUDA or processor flags; TensorFlow's errors reach Python as exceptions anyway.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,5 +46,14 @@ with _stderr_held_back():
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     tf.logging.set_verbosity(tf.logging.WARN)
+    from tensorflow.python.client import timeline
+    from tensorflow.python.util import _pywrap_util_port
 
-__all__ = ["tf"]
+if not _pywrap_util_port.IsMklEnabled():
+    print(
+        "TensorFlow runs without oneDNN, by its settings or for lack of a processor that it knows: training takes some "
+        "times as long. (Where another module imports tensorflow, import lenet_lab before it.)",
+        file=sys.stderr,
+    )
+
+__all__ = ["tf", "timeline"]

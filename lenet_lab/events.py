@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lenet_lab.compat import tf
 
-ALL = {"scalars": 0, "tensors": 0, "graph": 1}  # keep every scalar; TensorBoard's default is a sample
+ALL = {"scalars": 0, "tensors": 1, "graph": 1}  # keep every scalar; TensorBoard's default is a sample
 
 
 class Curve(NamedTuple):

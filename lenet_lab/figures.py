@@ -5,18 +5,19 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 
 from lenet_lab.classifier import Classifier
-from lenet_lab.compat import tf
 from lenet_lab.events import Curve
-from lenet_lab.models import count_parameters, layer_outputs, layer_parameters
+from lenet_lab.inference import Mistakes
+from lenet_lab.models import OPERATION_NAMES, count_parameters, layer_outputs, layer_parameters
+from lenet_lab.predict import Prediction
 
 # Okabe and Ito's colours, distinct to the colour-blind; with the dashes, distinct in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 DASHES = ("-", "--", "-.", ":")
-OPERATION_NAMES = {"Reshape": "reshape", "Relu": "ReLU", "MaxPool": "max pooling"}
 # The same figure gives the same SVG bytes: no date, no random ids.
 SVG_SETTINGS = {"svg.hashsalt": "lenet_lab", "svg.fonttype": "path"}
 
@@ -82,48 +83,6 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
     return figure
 
 
-def plot_graph(graph: tf.GraphDef, title: str) -> Figure:
-    """A graph at TensorBoard's first level: one box per top scope, an arrow where tensors pass.
-
-    Parameters
-    ----------
-    graph : tf.GraphDef
-        As `read_graph` returns it.
-    title : str
-    """
-    shown = ("inputs", "labels", "keep_prob", "weights", "bias", "model", "loss", "optim", "accuracy")
-    top = {node.name: node.name.partition("/")[0] for node in graph.node}
-    edges = set()
-    for node in graph.node:
-        for name in node.input:
-            source = top[name.lstrip("^").partition(":")[0]]
-            edges.add((_merged(source), _merged(top[node.name])))
-    present = [name for name in shown if name in top.values()]
-    edges = {(a, b) for a, b in edges if a in present and b in present and present.index(a) < present.index(b)}
-    level = {name: 0 for name in present}
-    for name in present:  # in the order of the flow, so one pass finds the longest way
-        level[name] = max([level[a] + 1 for a, b in edges if b == name], default=0)
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axis = figure.subplots()
-    axis.set(title=title, xlim=(-0.6, 4), ylim=(-0.5, max(level.values()) + 0.5))
-    axis.axis("off")
-    place = {}
-    for name in present:
-        row = [other for other in present if level[other] == level[name]]
-        place[name] = ((row.index(name) + 0.5) * 4 / len(row) - 0.3, level[name])
-    for a, b in sorted(edges):
-        axis.annotate(
-            "", xy=place[b], xytext=place[a],
-            arrowprops={"arrowstyle": "-|>", "color": "0.5", "shrinkA": 14, "shrinkB": 16},
-        )
-    for name, (x, y) in place.items():
-        box = FancyBboxPatch((x - 0.35, y - 0.13), 0.7, 0.26, boxstyle="round,pad=0.03", fc="#E8F1FA", ec=COLOURS[0])
-        axis.add_patch(box)
-        axis.text(x, y, name, ha="center", va="center")
-    return figure
-
-
 def plot_architecture(classifier: Classifier) -> Figure:
     """The network with every shape and every layer's parameter count, read from its graph."""
     graph = classifier.graph
@@ -151,6 +110,128 @@ def plot_architecture(classifier: Classifier) -> Figure:
     return figure
 
 
+def plot_mistakes(mistakes: Mistakes, data_name: str, columns: int = 8, rows: int = 4) -> Figure:
+    """Misread digits, the surest first, each under its true class, the predicted one and that one's probability."""
+    figure = Figure(figsize=(columns * 1.15, rows * 1.35 + 0.4), layout="constrained")
+    count = len(mistakes.true)
+    shown = min(count, columns * rows)
+    figure.suptitle(f"{data_name}: {shown} of the {count} misread test digits, the surest first")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    told = zip(axes, mistakes.images, mistakes.true, mistakes.predicted, mistakes.probability)
+    for axis, image, true, predicted, probability in told:
+        axis.imshow(image.reshape(28, 28), cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(f"{true}, read as {predicted}\n{probability:.1%}", fontsize=8)
+    return figure
+
+
+def plot_confusion(true: np.ndarray, predicted: np.ndarray, data_name: str) -> Figure:
+    """How often each class (row) is read as each class (column), shaded on a logarithmic scale.
+
+    Parameters
+    ----------
+    true, predicted : int array [count]
+    data_name : str
+        For the title.
+    """
+    from sklearn.metrics import ConfusionMatrixDisplay  # late: it takes a while to import
+
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axis = figure.subplots()
+    ConfusionMatrixDisplay.from_predictions(
+        true, predicted, labels=range(10), ax=axis, cmap="Blues", colorbar=False,
+        im_kw={"norm": SymLogNorm(1, vmin=0)}, text_kw={"fontsize": 8},
+    )
+    axis.set(title=f"Test digits of {data_name}", xlabel="read as", ylabel="true class")
+    return figure
+
+
+def plot_class_accuracy(true: np.ndarray, predicted: np.ndarray, data_name: str) -> Figure:
+    """The share of each class that is read rightly, with how many are not."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axis = figure.subplots()
+    count = np.bincount(true, minlength=10)
+    wrong = np.bincount(true[true != predicted], minlength=10)
+    right = 1 - wrong / np.maximum(count, 1)
+    bars = axis.bar(range(10), 100 * right, color=COLOURS[0])
+    axis.bar_label(bars, [f"{number} wrong" for number in wrong], fontsize=8, padding=2)
+    low = 100 * right.min()
+    axis.set_ylim(low - 0.6 * (100 - low) - 0.05, 100 + 0.15 * (100 - low))
+    axis.set(
+        title=f"Accuracy per class on the test set of {data_name}", xlabel="class",
+        ylabel="read rightly (%)\n(the axis does not start at 0)",
+        xticks=range(10),
+    )
+    return figure
+
+
+def plot_filters(weights: np.ndarray, title: str) -> Figure:
+    """A convolution's filters, a row for each input map and a column for each output map, on one scale.
+
+    Parameters
+    ----------
+    weights : float array [rows, columns, input maps, output maps]
+    title : str
+    """
+    _, _, inputs, outputs = weights.shape
+    figure = Figure(figsize=(0.55 * outputs + 1.6, 0.55 * inputs + 0.9), layout="constrained")
+    figure.suptitle(title)
+    limit = np.abs(weights).max()
+    axes = figure.subplots(inputs, outputs, squeeze=False)
+    for row in range(inputs):
+        for column in range(outputs):
+            axis = axes[row, column]
+            drawn = axis.imshow(weights[:, :, row, column], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+    figure.colorbar(drawn, ax=axes, label="weight")
+    return figure
+
+
+def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str, columns: int = 16) -> Figure:
+    """What each layer puts out for one image, with the shapes: maps as pictures, vectors as strips.
+
+    Parameters
+    ----------
+    activations : mapping
+        From a title, such as ``"layer1 ReLU"``, to a float array [1, rows, columns, maps] or [1, values].
+    data_name : str
+        For the title.
+    columns : int, default 16
+        Maps in a row of pictures.
+    """
+    figure = Figure(figsize=(9, 0.9 * len(activations) + 0.5), layout="constrained")
+    figure.suptitle(f"One digit of {data_name} on its way through the network")
+    for strip, (title, values) in zip(figure.subplots(len(activations), 1), activations.items()):
+        values = values[0]
+        if values.ndim == 3:
+            pad = [(1, 1), (1, 1)]
+            maps = [np.pad(values[:, :, k], pad, constant_values=values.max()) for k in range(values.shape[2])]
+            picture = np.hstack(maps)
+        else:
+            picture = values[None]
+        strip.imshow(picture, cmap="gray_r", aspect="equal" if values.ndim == 3 else "auto")
+        strip.set(xticks=[], yticks=[])
+        shape = "x".join(map(str, values.shape))
+        strip.set_ylabel(f"{title}\n{shape}", rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def plot_prediction(prediction: Prediction, title: str) -> Figure:
+    """What the network saw of a picture, and the probabilities of the ten classes."""
+    figure = Figure(figsize=(6.5, 2.6), layout="constrained")
+    figure.suptitle(title)
+    seen, bars = figure.subplots(1, 2, width_ratios=(1, 1.8))
+    seen.imshow(prediction.image.reshape(28, 28), cmap="gray_r", vmin=0, vmax=1)
+    seen.set(title="what the network saw", xticks=[], yticks=[])
+    colours = [COLOURS[1] if digit == prediction.digit else COLOURS[0] for digit in range(10)]
+    drawn = bars.bar(range(10), prediction.probabilities, color=colours)
+    labels = [f"{p:.1%}" if digit == prediction.digit else "" for digit, p in enumerate(prediction.probabilities)]
+    bars.bar_label(drawn, labels, fontsize=8)
+    bars.set(xlabel="class", ylabel="probability", xticks=range(10), ylim=(0, 1.12))
+    return figure
+
+
 def save_figure(figure: Figure, path: str | Path):
     """Write a figure to a .svg or .png file and return what a notebook shows: that very file."""
     from IPython.display import SVG, Image  # late: only notebooks need it
@@ -165,11 +246,6 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
     with matplotlib.rc_context(SVG_SETTINGS):
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
-
-
-def _merged(name: str) -> str:
-    """The true class, an `ArgMax` outside every scope, is drawn as part of `labels`."""
-    return "labels" if name == "ArgMax" else name
 
 
 def _draw_output(axis, place: int, shape: tuple[int, ...]) -> None:

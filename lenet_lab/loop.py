@@ -21,10 +21,11 @@ LEAST_SHARE = 16  # images; sharing out fewer costs more than it saves
 
 
 class Measure(NamedTuple):
-    """The accuracy of a batch that is shared out among the cores."""
+    """Loss and accuracy of a batch that is shared out among the cores."""
 
     x: tf.Tensor  # float32 [batch, 784], placeholder
     y_true: tf.Tensor  # float32 [batch, 10], placeholder
+    loss: tf.Tensor  # float32 scalar, in nats
     accuracy: tf.Tensor  # float32 scalar in [0, 1]
 
 
@@ -117,8 +118,7 @@ def _build_measure(classifier: Classifier, shares: int) -> Measure:
     y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
     sizes = _sizes(tf.shape(x)[0], shares)
     variables = {variable.value(): variable.value() for variable in tf.global_variables()}
-    _, accuracy = _measure(classifier, variables, _share_out(classifier, x, y_true, sizes), sizes)
-    return Measure(x, y_true, accuracy)
+    return Measure(x, y_true, *_measure(classifier, variables, _share_out(classifier, x, y_true, sizes), sizes))
 
 
 def _sizes(batch_size: tf.Tensor, shares: int) -> tf.Tensor:

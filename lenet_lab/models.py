@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from lenet_lab.compat import tf
 
+OPERATION_NAMES = {"Reshape": "reshape", "Relu": "ReLU", "MaxPool": "max pooling"}
+
 
 def weight_variable(shape: list[int], name: str) -> tf.Variable:
     """A float32 weight variable, drawn from a normal(0, 0.1) cut at two deviations (lab cell 19)."""
@@ -181,6 +183,13 @@ class LayerOutput(NamedTuple):
     scope: str
     operation: str
     shape: tuple[int, ...]
+    tensor: str  # its name in the graph
+
+    @property
+    def title(self) -> str:
+        """Such as "layer1 ReLU"; a change of form alone is called by its scope."""
+        what = "" if self.operation == "Reshape" else OPERATION_NAMES.get(self.operation, "logits")
+        return f"{self.scope} {what}".strip()
 
 
 def layer_outputs(graph: tf.Graph, logits: tf.Tensor) -> list[LayerOutput]:
@@ -190,7 +199,7 @@ def layer_outputs(graph: tf.Graph, logits: tf.Tensor) -> list[LayerOutput]:
         on_the_way = op.name.startswith("model/") and op.type in ("Reshape", "Relu", "MaxPool")
         if on_the_way or op is logits.op:
             scope = op.name.removeprefix("model/").removeprefix("lenet5/").rpartition("/")[0]
-            outputs.append(LayerOutput(scope, op.type, tuple(op.outputs[0].shape.as_list()[1:])))
+            outputs.append(LayerOutput(scope, op.type, tuple(op.outputs[0].shape.as_list()[1:]), op.outputs[0].name))
         if op is logits.op:
             break
     return outputs

@@ -20,8 +20,8 @@ NOTEBOOKS = ("1_tensorflow_101.ipynb", "2_lenet5.ipynb", "3_adam.ipynb", "4_drop
 EPOCH_COST = {"1_tensorflow_101.ipynb": 1, "2_lenet5.ipynb": 5, "3_adam.ipynb": 5, "4_dropout.ipynb": 5}
 # The modules whose text, with the notebook's own, makes its outputs.
 SOURCES = (
-    "classifier.py", "compat.py", "events.py", "figures.py", "input_data.py", "models.py",
-    "paths.py", "results.py", "training.py",
+    "blocks.py", "classifier.py", "compat.py", "events.py", "figures.py", "inference.py", "input_data.py", "loop.py",
+    "models.py", "paths.py", "predict.py", "profiling.py", "results.py", "runs.py", "training.py", "watch.py",
 )  # fmt: skip
 
 

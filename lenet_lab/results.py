@@ -8,7 +8,7 @@ from typing import Any
 
 from lenet_lab.compat import tf
 from lenet_lab.models import count_parameters, markdown_table
-from lenet_lab.training import Run
+from lenet_lab.runs import Run
 
 FILE = "result.json"
 

@@ -1,103 +1,22 @@
-"""A run of a classifier: its session and event file, the training loop, the measured accuracy, the saved model."""
+"""Training a run and measuring it: the loop, the accuracy, what is printed and recorded of them."""
 
-import dataclasses
-import platform
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from lenet_lab.classifier import Classifier
+from lenet_lab import watch
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
-from lenet_lab.loop import can_loop, cores, loop_for, without_loops
-from lenet_lab.paths import next_path
+from lenet_lab.loop import can_loop, loop_for
+from lenet_lab.runs import History, Run
 
-MODEL_FILE = "model.ckpt"
 EVALUATION_BATCH = 2500  # images evaluated at a time, which bounds the memory
 IMAGES_PER_CALL = 2048  # images trained on in one `session.run`: a tenth of a second or two, so Ctrl-C stays alive
-
-
-@dataclasses.dataclass
-class History:
-    """What `optimize` measured: per iteration, and per epoch."""
-
-    step_loss: list[float] = dataclasses.field(default_factory=list)  # nats, of the batch after its update
-    step_accuracy: list[float] = dataclasses.field(default_factory=list)
-    loss: list[float] = dataclasses.field(default_factory=list)  # mean of the epoch's step_loss
-    train_accuracy: list[float] = dataclasses.field(default_factory=list)  # the whole set, after the epoch
-    validation_accuracy: list[float] = dataclasses.field(default_factory=list)
-    seconds: list[float] = dataclasses.field(default_factory=list)  # the epoch's training, evaluation left out
-
-
-class Run:
-    """An open session with its variables, its event file and its place in training.
-
-    A context manager: leaving the `with` block closes it. Without one, call
-    `close`. `start_run` makes it.
-    """
-
-    def __init__(self, classifier: Classifier, directory: str, seed: int):
-        self.classifier = classifier
-        self.directory = directory
-        self.seed = seed
-        self.rng = np.random.RandomState(seed)  # draws the order of the training images
-        self.step = 0  # iterations done
-        self.epoch = 0  # epochs done
-        self.history = History()
-        self.data_name: str | None = None  # the data set this run was trained or measured on
-        self.batch_size: int | None = None  # of the last training
-        self.test_accuracy: float | None = None
-        self.inference_traces = 0
-        # A thread for each core, none for parts of an operation: `loop` keeps the cores busy. TensorFlow
-        # obeys only the first session of a process; after another one, training is a little slower.
-        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
-        self.session = tf.Session(graph=classifier.graph, config=config)
-        self.session.run(classifier.init_op)
-        self.writer = tf.summary.FileWriter(directory)
-        graph_def = without_loops(classifier.graph).SerializeToString()
-        self.writer.add_event(tf.Event(wall_time=time.time(), graph_def=graph_def))
-        self.writer.flush()
-
-    def __enter__(self) -> "Run":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the session and the event file; a second call does nothing."""
-        self.writer.close()
-        self.session.close()
-
-
-def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
-    """Open a session, initialise the variables and open an event file with the graph in it.
-
-    Parameters
-    ----------
-    classifier : Classifier
-    path_pattern : str
-        Where runs are kept, such as ``"logs/lenet5/run_%02d"``; the run gets the
-        next free number (lab cell 13).
-    seed : int, optional
-        From it come the initial weights, the order of the images and the
-        dropout. Without it they are drawn by chance; `run.seed` tells what was.
-
-    Returns
-    -------
-    Run
-        For a `with` block, or to be closed with its `close`.
-    """
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    _seed_random_operations(classifier.graph, seed)
-    return Run(classifier, next_path(path_pattern), seed)
 
 
 def optimize(
@@ -140,14 +59,15 @@ def optimize(
         If the data or a setting does not fit, before anything is changed.
     """
     _check(run, mnist, epochs, batch_size, keep_prob)
-    _tell_data(run, mnist)
     run.batch_size = batch_size
+    watch.write_data(run, mnist)
+    watch.write_settings(run, {"batch size": batch_size, "epochs": epochs} | _dropout(run, {"keep_prob": keep_prob}))
     try:
         for _ in range(epochs):
             first = train_epoch(run, mnist.train, batch_size, keep_prob, fast)
             _end_epoch(run, mnist, first)
     finally:
-        run.writer.flush()
+        run.flush()
     return run.history
 
 
@@ -196,7 +116,7 @@ def iterate(
         Of each batch after its update; seconds since 1970.
     """
     c = run.classifier
-    dropout = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
+    dropout = _dropout(run, {c.keep_prob: keep_prob})
     records = []
     for x_batch, y_batch in zip(x_batches, y_batches):
         batch = {c.x: x_batch, c.y_true: y_batch}
@@ -222,15 +142,22 @@ def iterate_in_graph(
 
 def evaluate(run: Run, dataset: DataSet) -> float:
     """The share of a data set's images that are classified rightly, dropout off."""
-    measure = run.classifier
-    if can_loop(measure):
-        measure = loop_for(measure, batch_size=min(dataset.num_examples, EVALUATION_BATCH)).measure
-    right = 0.0
-    for part in np.array_split(np.arange(dataset.num_examples), -(-dataset.num_examples // EVALUATION_BATCH)):
-        images, labels = dataset.images[part[0] : part[-1] + 1], dataset.labels[part[0] : part[-1] + 1]
-        accuracy = run.session.run(measure.accuracy, feed_dict={measure.x: images, measure.y_true: labels})
-        right += len(part) * float(accuracy)
-    return right / dataset.num_examples
+    return measure(run, dataset)[1]
+
+
+def measure(run: Run, dataset: DataSet) -> tuple[float, float]:
+    """Loss (nats) and accuracy on a whole data set, dropout off."""
+    graph = run.classifier
+    if can_loop(graph):
+        graph = loop_for(graph, batch_size=min(dataset.num_examples, EVALUATION_BATCH)).measure
+    images, labels = dataset.images, dataset.labels
+    sums = np.zeros(2)
+    for part in np.array_split(np.arange(len(images)), -(-len(images) // EVALUATION_BATCH)):
+        part = slice(part[0], part[-1] + 1)
+        means = run.session.run([graph.loss, graph.accuracy], {graph.x: images[part], graph.y_true: labels[part]})
+        sums += (part.stop - part.start) * np.array(means, np.float64)
+    loss, accuracy = sums / len(images)
+    return float(loss), float(accuracy)
 
 
 def print_accuracy(run: Run, mnist: Datasets) -> None:
@@ -238,10 +165,11 @@ def print_accuracy(run: Run, mnist: Datasets) -> None:
 
     All test images pass in one `session.run` under FULL_TRACE; its memory and
     times go into the event file under `inference`, on later calls
-    `inference_2` and so on. TensorBoard's graph page shows them. The accuracy is
-    kept as `run.test_accuracy`.
+    `inference_2` and so on. TensorBoard's graph page shows them. Of a trained
+    network, filters and misread digits become images there. The accuracy is kept
+    as `run.test_accuracy`.
     """
-    _tell_data(run, mnist)
+    watch.write_data(run, mnist)
     metadata = tf.RunMetadata()
     accuracy = run.session.run(
         run.classifier.accuracy,
@@ -252,48 +180,16 @@ def print_accuracy(run: Run, mnist: Datasets) -> None:
     run.inference_traces += 1
     tag = "inference" if run.inference_traces == 1 else f"inference_{run.inference_traces}"
     run.writer.add_run_metadata(metadata, tag, run.step)
-    run.writer.flush()
     run.test_accuracy = float(accuracy)
+    if run.epoch:
+        watch.write_images(run, mnist)
+    run.flush()
     print(f"Accuracy on test-set: {accuracy:.1%}")
 
 
-def save_model(run: Run) -> str:
-    """Save all variables in the run's directory; returns the path for `restore_model`."""
-    return run.classifier.saver.save(
-        run.session, str(Path(run.directory, MODEL_FILE)), write_meta_graph=False
-    )
-
-
-def restore_model(run: Run, path: str) -> None:
-    """Bring back the variables that `save_model` saved from a classifier built the same way.
-
-    Raises
-    ------
-    ValueError
-        If there is no such saved model, or one of another network; the run's
-        variables stay as they are.
-    """
-    if not Path(f"{path}.index").exists():
-        raise ValueError(f"no saved model at {path}; expected what save_model returned")
-    saved = {name: tuple(shape) for name, shape in tf.train.list_variables(path)}
-    with run.classifier.graph.as_default():
-        wanted = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
-    unlike = sorted(name for name, shape in wanted.items() if saved.get(name) != shape)
-    if unlike:
-        raise ValueError(f"the model saved at {path} is of another network: it lacks {unlike[0]} {wanted[unlike[0]]}")
-    run.classifier.saver.restore(run.session, path)
-
-
-def _seed_random_operations(graph: tf.Graph, seed: int) -> None:
-    """Seed every random operation of a finished graph, each in its own way.
-
-    `tf.set_random_seed` reaches only operations that are made after it, but a
-    graph here is built once and may be run with many seeds.
-    """
-    random_operations = [op for op in graph.get_operations() if "seed2" in op.node_def.attr]
-    for number, op in enumerate(random_operations, start=1):
-        op._set_attr("seed", tf.AttrValue(i=seed))
-        op._set_attr("seed2", tf.AttrValue(i=number))
+def _dropout(run: Run, setting: dict) -> dict:
+    """The setting, for a classifier with dropout; nothing for another one."""
+    return {} if run.classifier.keep_prob is None else setting
 
 
 def _check(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: float) -> None:
@@ -310,17 +206,6 @@ def _check(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: f
             f"images are {mnist.train.images.shape[1:]} and labels {mnist.train.labels.shape[1:]} each, "
             "expected (784,) and (10,): read the data with reshape=True and one_hot=True"
         )
-
-
-def _tell_data(run: Run, mnist: Datasets) -> None:
-    """Let TensorBoard's text page say which data and settings the run has."""
-    from tensorboard.summary.v1 import text_pb  # late: it takes a while to import
-
-    if run.data_name == mnist.name:
-        return
-    run.data_name = mnist.name
-    text = f"data: **{mnist.name}**, seed: {run.seed}, TensorFlow {tf.VERSION}, Python {platform.python_version()}"
-    run.writer.add_summary(text_pb("data", text), run.step)
 
 
 def batches_at_a_time(batch_size: int) -> int:
@@ -360,7 +245,10 @@ def _end_epoch(run: Run, mnist: Datasets, first: int) -> None:
     history = run.history
     history.loss.append(float(np.mean(history.step_loss[first:])))
     history.train_accuracy.append(evaluate(run, mnist.train))
-    history.validation_accuracy.append(evaluate(run, mnist.validation))
+    validation_loss, validation_accuracy = measure(run, mnist.validation)
+    history.validation_loss.append(validation_loss)
+    history.validation_accuracy.append(validation_accuracy)
+    watch.write_epoch(run, mnist)
     print(f"Epoch:  {run.epoch:02d}   =====> Loss = {history.loss[-1]:.6f}")
     print(
         f"Epoch:  {run.epoch:02d}   =====> Training Acc: {history.train_accuracy[-1]:.1%}"

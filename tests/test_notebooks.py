@@ -111,7 +111,7 @@ def test_the_whole_lab_runs_and_ends_with_its_table(lab):
     assert before == {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
     assert not (lab / "MNIST_figures").exists()
     figures = {path.name for path in (lab / "executed/MNIST_figures/stand-in_digits").iterdir()}
-    assert {"Accuracy.svg", "Loss_1.svg", "time.svg", "loss_dropout.svg", "model1.png"} <= figures
+    assert {"Accuracy.svg", "Loss_1.svg", "time.svg", "loss_dropout.svg", "mistakes.png"} <= figures
     assert sorted(path.name for path in (lab / "executed").glob("*.ipynb")) == list(NOTEBOOKS)
     for name in NOTEBOOKS:
         executed = nbformat.read(lab / "executed" / name, 4)

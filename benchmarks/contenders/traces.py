@@ -3,11 +3,11 @@
 import statistics
 import time
 
-import tensorflow.compat.v1 as tf
-
 
 def request():
     """The `options` and `run_metadata` of a `session.run` that is to be traced."""
+    import tensorflow.compat.v1 as tf  # late: lenet_lab must be the first to import it
+
     return tf.RunOptions(trace_level=tf.RunOptions.SOFTWARE_TRACE), tf.RunMetadata()
 
 
