@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test benchmark notebooks pins clean
+.PHONY: lab test benchmark notebooks screenshots pins clean
 
 lab: $(VENV)/installed
 	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -16,9 +16,12 @@ test: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
-# For maintainers: re-execute the committed notebooks on MNIST; choose exact versions anew.
+# For maintainers: re-execute the committed notebooks on MNIST; photograph TensorBoard; choose exact versions anew.
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks
+
+screenshots: $(VENV)/installed
+	$(IN)/python tests/browser.py
 
 pins:
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --generate-hashes \

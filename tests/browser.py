@@ -58,8 +58,70 @@ def page() -> Iterator:
         browser.close()
 
 
+def open_graph(page, address: str, run: str) -> None:
+    """Show a run's graph."""
+    page.goto("about:blank")  # from a page of its own a changed hash would load nothing
+    page.goto(f"{address}/#graphs")
+    choose(page, "runs-row", run)
+    page.locator('g.node[data-name="model"]').wait_for(timeout=30000)
+    page.wait_for_timeout(1500)  # the boxes move to their places
+
+
+def choose(page, row: str, item: str) -> None:
+    """Choose an item of the drop-down menu in a row of the graph page's controls."""
+    page.locator(f".{row} paper-dropdown-menu").click()
+    page.locator(f".{row} paper-item").get_by_text(item, exact=True).click()
+
+
+def nodes(page) -> set[str]:
+    """The names of the graph's boxes that are shown."""
+    return set(page.locator("g.node").evaluate_all("nodes => nodes.map(node => node.getAttribute('data-name'))"))
+
+
+def open_node(page, name: str) -> None:
+    """Open a box of the graph."""
+    page.locator(f'g.node[data-name="{name}"]').dblclick()
+    page.locator(f'g.node[data-name^="{name}/"]').first.wait_for(timeout=10000)
+    page.wait_for_timeout(800)
+
+
+def colour_by(page, tag: str, quantity: str) -> None:
+    """Choose a traced session run, and colour the nodes by `compute-time` or `memory`."""
+    choose(page, "tags-row", tag)
+    button = page.locator(f"#{quantity}-radio-button:not([disabled])")
+    button.wait_for(timeout=30000)
+    button.click()
+    page.wait_for_timeout(1500)
+
+
+def colour(page, name: str) -> str:
+    """The fill of a box of the graph."""
+    shape = page.locator(f'g.node[data-name="{name}"] > g.nodeshape > *').first
+    return shape.evaluate("shape => getComputedStyle(shape).fill")
+
+
 def _runs(address: str) -> str:
     try:
         return urllib.request.urlopen(address + "/data/runs", timeout=5).read().decode()
     except OSError:
         return ""
+
+
+def main() -> None:
+    """Photograph the graphs of the newest runs of softmax regression and of LeNet-5."""
+    logs, pictures = Path("logs"), Path("MNIST_figures")
+    softmax, lenet5 = (max(logs.glob(f"{name}/run_*")).relative_to(logs).as_posix() for name in ("softmax", "lenet5"))
+    with tensorboard(logs, lenet5) as address, page() as open_page:
+        open_graph(open_page, address, softmax)
+        open_page.screenshot(path=pictures / "model1.png", clip={"x": 350, "y": 65, "width": 760, "height": 560})
+        open_graph(open_page, address, lenet5)
+        colour_by(open_page, "inference", "compute-time")
+        open_node(open_page, "model")
+        open_node(open_page, "model/lenet5")
+        open_page.mouse.click(500, 500)  # beside every box: nothing is chosen, no card covers the graph
+        open_page.wait_for_timeout(500)
+        open_page.screenshot(path=pictures / "compute_time.png")
+
+
+if __name__ == "__main__":
+    main()

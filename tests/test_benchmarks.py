@@ -1,0 +1,48 @@
+"""The benchmark: its tables stand in the READMEs as measured, and its contenders do the same work."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OUTCOME = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def compare():
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "benchmarks" / "compare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readmes_tables_are_the_measured_ones(compare):
+    lenet5, softmax = compare.table(OUTCOME["lenet5"], OUTCOME["examples"]), compare.table(OUTCOME["softmax"], 55000)
+    assert lenet5 in (ROOT / "README.md").read_text()
+    notes = (ROOT / "benchmarks" / "README.md").read_text()
+    assert lenet5 in notes and softmax in notes
+    assert OUTCOME["data"] == "MNIST" and OUTCOME["examples"] == 55000
+    assert all(len(result["seconds"]) >= 5 for result in OUTCOME["lenet5"].values())
+
+
+def test_contenders_record_every_iteration_and_learn_alike(compare, small, tmp_path):
+    data = tmp_path / "data.npz"
+    np.savez(data, images=small.train.images, labels=small.train.labels.argmax(axis=1).astype(np.uint8))
+    answers = {}
+    for contender in (compare.OURS, compare.LAB_LOOP):
+        worker = compare.Worker(contender, data, "--batch-size", "50", "--model", "softmax")
+        answers[contender.title] = [worker.ask("epoch") for _ in range(2)][-1] | worker.ask("report")
+        worker.close()
+    ours, theirs = answers.values()
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
+    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.05)
+    for answer in answers.values():
+        assert answer["seconds"] > 0 and 0 < answer["kernel_share"] < 1 and answer["peak_bytes"] > 1e8
+
+
+def test_a_contender_that_fails_is_told_with_its_error(compare, tmp_path):
+    with pytest.raises(RuntimeError, match="(?s)ours.py failed.*nowhere.npz"):
+        compare.Worker(compare.OURS, tmp_path / "nowhere.npz")
