@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 IMAGES_MAGIC = 2051  # uint8, three dimensions: count, rows, columns
 LABELS_MAGIC = 2049  # uint8, one dimension: count
-MAX_BYTES = 200_000_000  # four times MNIST's largest file; a header that promises more is refused
+MAX_BYTES = 100_000_000  # twice MNIST's largest file; a header that promises more is refused
 MAX_DEFLATE_RATIO = 1032  # deflate can't shrink bytes further than this
 
 
@@ -83,14 +84,16 @@ def _header(array: np.ndarray) -> bytes:
 def _read(path: str | Path, expected_magic: int, kind: str) -> tuple[tuple[int, ...], np.ndarray]:
     dimensions = 3 if expected_magic == IMAGES_MAGIC else 1
     try:
-        compressed_size = Path(path).stat().st_size
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would keep the reader waiting
+            raise DataError(f"{path}: can't be read (not a regular file)")
         with gzip.open(path, "rb") as stream:
             (magic,) = struct.unpack(">I", _exactly(stream, 4, path))
             if magic != expected_magic:
                 # TensorFlow 1.15's very words, which programs may look for.
                 raise DataError(f"Invalid magic number {magic} in MNIST {kind} file: {path}")
             shape = struct.unpack(f">{dimensions}I", _exactly(stream, 4 * dimensions, path))
-            size = _promised_size(shape, compressed_size, path)
+            size = _promised_size(shape, status.st_size, path)
             content = _exactly(stream, size, path)
             if stream.read(1):
                 raise DataError(f"{path}: more than the {size} bytes that its header promises")

@@ -1,0 +1,232 @@
+"""Networks that lie: a loopback server misbehaves, the next mirror is tried, nothing bad is left."""
+
+import gzip
+import hashlib
+import http.server
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import trustme
+
+from lenet_lab import download as module
+from lenet_lab import idx
+from lenet_lab.download import DownloadError, download
+
+NAME = "train-labels-idx1-ubyte.gz"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """A whole label file that gzip can't make small."""
+    path = tmp_path_factory.mktemp("good") / NAME
+    idx.write(path, np.random.RandomState(0).randint(0, 10, 400_000).astype(np.uint8))
+    return path.read_bytes()
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Answers as the first part of the path says."""
+
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers.get("Range")))
+        getattr(self, self.path.split("/")[1])(self.server.content)
+
+    def send(self, body, status=200, length=None, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def good(self, content):
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        if start >= len(content):
+            return self.send(b"", 416)
+        self.send(content[start:], 206 if start else 200)
+
+    def never_ranges(self, content):
+        self.send(content)
+
+    def half(self, content):
+        self.send(content[: len(content) // 2], length=len(content))
+
+    def garbled_half(self, content):
+        self.send(bytes(len(content) // 2), length=len(content))
+
+    def stalls(self, content):
+        self.send(content[:1000], length=len(content))
+        time.sleep(2)
+
+    def trickles(self, content):
+        self.send(b"", length=len(content))
+        for start in range(100):
+            self.wfile.write(content[start : start + 1])
+            time.sleep(0.1)
+
+    def forbidden(self, content):
+        self.send(b"no", 403)
+
+    def missing(self, content):
+        self.send(b"no", 404)
+
+    def unavailable(self, content):
+        self.send(b"later", 503)
+
+    def page(self, content):
+        self.send(b"<!doctype html><title>Log in</title>")
+
+    def other(self, content):
+        self.send(gzip.compress(b"another file"))
+
+    def flipped(self, content):
+        self.send(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+
+    def endless(self, content):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(1 << 16))
+
+    def loops(self, content):
+        self.send(b"", 302, Location=self.path)
+
+    def to_http(self, content):
+        self.send(b"", 302, Location=self.server.plain_url + "good/" + NAME)
+
+    def moved(self, content):
+        self.send(b"", 301, Location="/good/" + NAME)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def serve(content):
+    servers = []
+
+    def start(context=None):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+        server.daemon_threads, server.handle_error = True, lambda *arguments: None
+        server.content, server.seen = content, []
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.url = f"http{'s' if context else ''}://localhost:{server.server_port}/"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server(serve):
+    return serve()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", (1, 0.5))
+    monkeypatch.setattr(module, "TIME_LIMIT", 1)
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "lie, message",
+    [
+        ("half", "broke off"), ("stalls", "no answer in time"), ("trickles", "not done after 1 seconds"),
+        ("forbidden", "403"), ("missing", "404"), ("unavailable", "503"), ("page", "not a gzip file.*doctype"),
+        ("other", "SHA-256"), ("flipped", "SHA-256"), ("endless", "more than 1000000 bytes|not done after"),
+        ("loops", "redirected more than 5 times"),
+    ],
+)  # fmt: skip
+def test_each_lie_is_told_and_the_next_mirror_tried(server, content, tmp_path, monkeypatch, lie, message):
+    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
+    started = time.monotonic()
+    with pytest.raises(DownloadError, match=f"{NAME} could not be downloaded; {server.url}{lie}/{NAME}: .*({message})"):
+        download(NAME, tmp_path, (server.url + lie,), sha256(content))
+    assert not (tmp_path / NAME).exists()
+    download(NAME, tmp_path, (server.url + lie, server.url + "good"), sha256(content))
+    assert (tmp_path / NAME).read_bytes() == content
+    assert time.monotonic() - started < 10
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize("lie", ["page", "other", "flipped", "half"])
+def test_without_a_checksum_only_a_whole_idx_file_is_taken(server, content, tmp_path, lie):
+    with pytest.raises(DownloadError):
+        download(NAME, tmp_path, (server.url + lie,), None)
+    assert not (tmp_path / NAME).exists()
+    download(NAME, tmp_path, (server.url + "good",), None)
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(server, content, tmp_path):
+    with pytest.raises(DownloadError, match="broke off"):
+        download(NAME, tmp_path, (server.url + "half",), sha256(content))
+    download(NAME, tmp_path, (server.url + "good",), sha256(content))
+    assert server.seen[-1] == (f"/good/{NAME}", f"bytes={len(content) // 2}-")
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+@pytest.mark.parametrize("first, second", [("half", "never_ranges"), ("garbled_half", "good")])
+def test_what_cannot_be_continued_starts_afresh(server, content, tmp_path, first, second):
+    download(NAME, tmp_path, (server.url + first, server.url + second), sha256(content))
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_leftovers_longer_than_the_file_are_dropped(server, content, tmp_path):
+    (tmp_path / module.UNFINISHED).mkdir()
+    (tmp_path / module.UNFINISHED / NAME).write_bytes(content + b"more")
+    download(NAME, tmp_path, (server.url + "good",), sha256(content))
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_a_redirect_is_followed(server, content, tmp_path):
+    download(NAME, tmp_path, (server.url + "moved",), sha256(content))
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_certificates_are_checked_and_https_is_not_left(serve, server, content, tmp_path, monkeypatch):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    secure = serve(context)
+    secure.plain_url = server.url
+    with pytest.raises(DownloadError, match="its certificate is not valid"):
+        download(NAME, tmp_path, (secure.url + "good",), sha256(content))
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    with pytest.raises(DownloadError, match=f"redirected away from https, to {server.url}"):
+        download(NAME, tmp_path, (secure.url + "to_http",), sha256(content))
+    assert server.seen == []
+    download(NAME, tmp_path, (secure.url + "good",), sha256(content))
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from lenet_lab.download import download
+download(sys.argv[1], Path(sys.argv[2]), (sys.argv[3],), sys.argv[4])
+"""
+
+
+def test_processes_that_download_at_once_all_end_with_the_file(server, content, tmp_path):
+    command = [sys.executable, "-c", TWICE, NAME, str(tmp_path), server.url + "good", sha256(content)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in processes:
+        assert process.wait(timeout=60) == 0, process.stderr.read()
+        process.stderr.close()
+    assert (tmp_path / NAME).read_bytes() == content
+    assert len(server.seen) == 1
