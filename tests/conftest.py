@@ -8,8 +8,10 @@ import pytest
 from lenet_lab import input_data, standin
 
 ROOT = Path(__file__).parent.parent
-# What the machine has, before the tests hide it.
-REAL_FOLDERS = [os.environ.pop("LENET_LAB_DATA", None), ROOT / "MNIST_data"]
+# What the machine has, before the tests hide it; pytest-xdist's workers inherit the second name.
+if named := os.environ.pop("LENET_LAB_DATA", None):
+    os.environ["LENET_LAB_TESTS_MNIST"] = str(Path(named).absolute())
+REAL_FOLDERS = [os.environ.get("LENET_LAB_TESTS_MNIST"), ROOT / "MNIST_data"]
 
 
 @pytest.fixture(scope="session")
