@@ -40,7 +40,6 @@ class Contender(NamedTuple):
 
 OURS = Contender("lenet_lab", "ours.py")
 LAB_LOOP = Contender("lab's loop, oneDNN on", "lab_loop.py", variables={"TF_ENABLE_ONEDNN_OPTS": "1"})
-FLOOR = Contender("arithmetic alone", "floor.py")
 CONTENDERS = (
     OURS,
     LAB_LOOP,
@@ -52,7 +51,7 @@ CONTENDERS = (
     Contender(
         "lab's loop, TensorFlow 1.15.5", "lab_loop.py", ("tensorflow==1.15.5", "protobuf<3.21"), python="python3.7"
     ),
-    FLOOR,
+    Contender("arithmetic alone", "floor.py"),
 )  # fmt: skip
 
 
@@ -176,7 +175,7 @@ def plot(outcome: dict) -> Figure:
     """How long each took beside ours, and how the cost grows."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     bars, by_batch, by_set = figure.subplots(1, 3, width_ratios=(1.6, 1, 1))
-    titles = [title for title in reversed(outcome["lenet5"])]
+    titles = list(reversed(outcome["lenet5"]))
     times = [ratios(outcome["lenet5"], title) for title in titles]
     middle = [statistics.median(t) for t in times]
     spread = [[m - min(t) for m, t in zip(middle, times)], [max(t) - m for m, t in zip(middle, times)]]

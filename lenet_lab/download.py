@@ -89,8 +89,7 @@ def _bring(url: str, part: Path, sha256: str | None) -> None:
     except DownloadError:
         if not resumed or part.exists():  # still there: it was stopped for another reason
             raise
-        _fetch(url, part, resume=False)
-        _check(part, sha256)
+        _bring(url, part, sha256)  # nothing is left to resume
 
 
 def _fetch(url: str, part: Path, resume: bool) -> None:
@@ -147,12 +146,9 @@ def _check(part: Path, sha256: str | None) -> None:
             raise DownloadError(f"its SHA-256 is {digest}, expected {sha256}")
         if sha256 is None:
             idx.read_images(part) if "images" in part.name else idx.read_labels(part)
-    except idx.DataError as error:
+    except (idx.DataError, DownloadError) as error:
         part.unlink()
         raise DownloadError(str(error)) from error
-    except DownloadError:
-        part.unlink()
-        raise
 
 
 def _in_short(error: Exception) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet_lab import build_classifier, build_lenet5, optimize, save_model, start_run, tf
+from lenet_lab import build_classifier, build_lenet5, input_data, optimize, save_model, start_run, tf
 from lenet_lab.__main__ import main
 from lenet_lab.inference import predict
 from lenet_lab.predict import ImageError, open_model, predict_image, read_digit
@@ -104,11 +104,7 @@ def test_what_shows_no_single_digit_is_refused(saved, tmp_path):
 @pytest.fixture(scope="module")
 def model(small_folder, tmp_path_factory):
     """A LeNet-5 trained on the small stand-in, saved."""
-    from lenet_lab import input_data
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_LAB_DATA", str(small_folder))
-        mnist = input_data.read_data_sets("unused", one_hot=True)
+    mnist = input_data.read_data_sets(str(small_folder), one_hot=True)
     pattern = str(tmp_path_factory.mktemp("logs") / "run_%02d")
     with start_run(build_classifier(build_lenet5, tf.train.AdamOptimizer(0.002)), pattern, seed=1) as run:
         optimize(run, mnist, 12, 32)

@@ -1,7 +1,6 @@
 """TensorBoard, in a real browser, on runs of the lab; and what it shows, read with its own reader."""
 
 import json
-import os
 from pathlib import Path
 
 import browser
@@ -19,9 +18,7 @@ EPOCHS, BATCHES = 3, 10
 @pytest.fixture(scope="module")
 def trained(small_folder, tmp_path_factory):
     """A run directory of LeNet-5 trained for three epochs, its history and its profile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENET_LAB_DATA", str(small_folder))
-        mnist = input_data.read_data_sets("unused", one_hot=True)
+    mnist = input_data.read_data_sets(str(small_folder), one_hot=True)
     pattern = str(tmp_path_factory.mktemp("logs") / "lenet5" / "run_%02d")
     with start_run(build_classifier(build_lenet5, tf.train.AdamOptimizer(0.001)), pattern, seed=1) as run:
         history = optimize(run, mnist, EPOCHS, 100)
@@ -98,11 +95,11 @@ def page():
 
 
 @pytest.fixture
-def screenshot(page):
+def screenshot(page, request):
     folder = ROOT / "executed" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     yield
-    page.screenshot(path=folder / f"{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png")
+    page.screenshot(path=folder / f"{request.node.name}.png")
 
 
 @pytest.mark.usefixtures("screenshot")
