@@ -4,13 +4,22 @@ PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test benchmark notebooks screenshots pins clean
+.PHONY: lab test reliability benchmark notebooks screenshots pins clean
 
 lab: $(VENV)/installed
 	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
+
+# The long form of the tests of crashes, bad data and crowds: about 30 minutes; writes the table of docs/reliability.md.
+reliability: $(VENV)/installed .venv-fuzz/installed
+	$(IN)/python -m pytest -n 0 --long tests/test_reliability.py
+
+.venv-fuzz/installed:
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet atheris numpy
+	@touch $@
 
 # Times the lab against other ways to run it; installs these first, about 6 GB.
 benchmark: $(VENV)/installed
@@ -37,4 +46,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) executed .pytest_cache *.egg-info
+	rm -rf $(VENV) .venv-fuzz executed .pytest_cache *.egg-info

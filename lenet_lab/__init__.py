@@ -1,6 +1,7 @@
 """The TensorFlow 1 LeNet-5 lab (graph, placeholders, session, TensorBoard) on today's TensorFlow."""
 
 from lenet_lab import input_data
+from lenet_lab.checkpoints import resume_run
 from lenet_lab.classifier import Classifier, build_classifier
 from lenet_lab.compat import tf
 from lenet_lab.models import (
@@ -29,6 +30,7 @@ __all__ = [
     "parameter_table",
     "print_accuracy",
     "restore_model",
+    "resume_run",
     "save_model",
     "start_run",
     "tf",

@@ -112,6 +112,12 @@ def scalar_summary(tag: str, value: tf.Tensor) -> tf.Tensor:
     return summary
 
 
+def learning_rate(optimizer: tf.train.Optimizer) -> float | None:
+    """The rate that an optimizer was made with, or None if that is no number, as for a schedule."""
+    rate = getattr(optimizer, "_learning_rate", getattr(optimizer, "_lr", None))  # by the optimizer's kind
+    return rate if isinstance(rate, float) else None
+
+
 def _requires_keep_prob(build: Callable[..., tf.Tensor]) -> bool:
     parameter = inspect.signature(build).parameters.get("keep_prob")
     return parameter is not None and parameter.default is inspect.Parameter.empty

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -76,7 +77,7 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
         raise DownloadError(f"{name} could not be downloaded; " + "; ".join(failures))
     # Whoever still waits for this lock will find the file there.
     lock.unlink(missing_ok=True)
-    if not any(unfinished.iterdir()):
+    with suppress(OSError):  # another file's download is in it
         unfinished.rmdir()
 
 

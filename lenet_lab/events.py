@@ -1,5 +1,6 @@
 """A run's event file read back with TensorBoard's own reader."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lenet_lab.compat import tf
 
-ALL = {"scalars": 0, "tensors": 1, "graph": 1}  # keep every scalar; TensorBoard's default is a sample
+# Keep every event; TensorBoard's default is a sample.
+ALL = {"scalars": 0, "tensors": 0, "graph": 1, "run_metadata": 0}
 
 
 class Curve(NamedTuple):
@@ -18,6 +20,13 @@ class Curve(NamedTuple):
     values: np.ndarray  # float [events]
 
 
+def read_events(directory: str | Path) -> EventAccumulator:
+    """All events of a run directory, in TensorBoard's own reader."""
+    reader = EventAccumulator(str(directory), size_guidance=ALL)
+    reader.Reload()
+    return reader
+
+
 def read_curve(directory: str, tag: str) -> Curve:
     """Every event of a scalar tag (`Loss` or `Accuracy`) of one run directory.
 
@@ -26,7 +35,7 @@ def read_curve(directory: str, tag: str) -> Curve:
     ValueError
         If the directory has no events of that tag.
     """
-    reader = _read(directory)
+    reader = read_events(directory)
     tags = reader.Tags()["scalars"]
     if tag not in tags:
         raise ValueError(f"{directory}: no events tagged {tag!r}, expected one of {sorted(tags)}")
@@ -39,10 +48,4 @@ def read_curve(directory: str, tag: str) -> Curve:
 
 def read_graph(directory: str) -> tf.GraphDef:
     """The graph in a run directory's event file."""
-    return tf.GraphDef.FromString(_read(directory).Graph().SerializeToString())
-
-
-def _read(directory: str) -> EventAccumulator:
-    reader = EventAccumulator(directory, size_guidance=ALL)
-    reader.Reload()
-    return reader
+    return tf.GraphDef.FromString(read_events(directory).Graph().SerializeToString())

@@ -13,6 +13,7 @@ from lenet_lab.classifier import Classifier
 from lenet_lab.events import Curve
 from lenet_lab.inference import Mistakes
 from lenet_lab.models import OPERATION_NAMES, count_parameters, layer_outputs, layer_parameters
+from lenet_lab.paths import whole_file
 from lenet_lab.predict import Prediction
 
 # Okabe and Ito's colours, distinct to the colour-blind; with the dashes, distinct in grey too.
@@ -188,7 +189,7 @@ def plot_filters(weights: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str, columns: int = 16) -> Figure:
+def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str) -> Figure:
     """What each layer puts out for one image, with the shapes: maps as pictures, vectors as strips.
 
     Parameters
@@ -197,8 +198,6 @@ def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str, col
         From a title, such as ``"layer1 ReLU"``, to a float array [1, rows, columns, maps] or [1, values].
     data_name : str
         For the title.
-    columns : int, default 16
-        Maps in a row of pictures.
     """
     figure = Figure(figsize=(9, 0.9 * len(activations) + 0.5), layout="constrained")
     figure.suptitle(f"One digit of {data_name} on its way through the network")
@@ -233,19 +232,18 @@ def plot_prediction(prediction: Prediction, title: str) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path):
-    """Write a figure to a .svg or .png file and return what a notebook shows: that very file."""
+    """Write a figure to a .svg or .png file and return what a notebook shows: that file's very content."""
     from IPython.display import SVG, Image  # late: only notebooks need it
 
-    path = write_figure(figure, path)
-    return SVG(filename=str(path)) if path.suffix == ".svg" else Image(filename=str(path))
+    content = write_figure(figure, path)
+    return SVG(data=content.decode()) if Path(path).suffix == ".svg" else Image(data=content)
 
 
-def write_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure to a .svg or .png file; the same figure gives the same file."""
-    path = Path(path)
-    with matplotlib.rc_context(SVG_SETTINGS):
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return path
+def write_figure(figure: Figure, path: str | Path) -> bytes:
+    """Write a figure to a .svg or .png file, and return its content; the same figure gives the same."""
+    with matplotlib.rc_context(SVG_SETTINGS), whole_file(path) as part:
+        figure.savefig(part, dpi=150, metadata={"Date": None} if part.suffix == ".svg" else None)
+        return part.read_bytes()
 
 
 def _draw_output(axis, place: int, shape: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from lenet_lab.input_data import DataSet
 from lenet_lab.models import layer_outputs, layer_parameters
 from lenet_lab.runs import Run
 
-BATCH = 2500  # images in one `session.run`, which bounds the memory
+EVALUATION_BATCH = 2500  # images in one `session.run`, which bounds the memory
 
 
 class Mistakes(NamedTuple):
@@ -36,13 +36,43 @@ def predict(run: Run, images: np.ndarray) -> np.ndarray:
     float32 array [count, 10]
         Rows sum to 1.
     """
-    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    return np.concatenate([run.session.run(run.classifier.y_pred, {run.classifier.x: part}) for part in parts])
+    y_pred, x = run.classifier.y_pred, run.classifier.x
+    return np.concatenate([run.session.run(y_pred, {x: images[part]}) for part in parts(len(images))])
+
+
+def parts(count: int) -> list[slice]:
+    """A set of images cut into parts of at most `EVALUATION_BATCH`."""
+    return [slice(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
+
+
+def trace_inference(run: Run, dataset: DataSet) -> tuple[float, np.ndarray, tf.RunMetadata]:
+    """Classify a whole data set in one `session.run` under FULL_TRACE (lab cell 15).
+
+    Returns
+    -------
+    accuracy : float
+    probabilities : float32 array [count, 10]
+    metadata : tf.RunMetadata
+        Times and memory of each operation.
+    """
+    c = run.classifier
+    metadata = tf.RunMetadata()
+    accuracy, probabilities = run.session.run(
+        [c.accuracy, c.y_pred],
+        feed_dict={c.x: dataset.images, c.y_true: dataset.labels},
+        options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+        run_metadata=metadata,
+    )
+    return float(accuracy), probabilities, metadata
 
 
 def find_mistakes(run: Run, dataset: DataSet) -> Mistakes:
     """The images of a data set with one-hot labels that the run gets wrong."""
-    probabilities = predict(run, dataset.images)
+    return mistakes_among(dataset, predict(run, dataset.images))
+
+
+def mistakes_among(dataset: DataSet, probabilities: np.ndarray) -> Mistakes:
+    """The images that were classified wrongly, by the probabilities [count, 10] that they were given."""
     true, predicted = dataset.labels.argmax(axis=1), probabilities.argmax(axis=1)
     wrong = np.flatnonzero(true != predicted)
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]

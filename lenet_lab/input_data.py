@@ -143,7 +143,7 @@ class DataSet:
         if fake_data:
             label = [1] + [0] * 9 if self.one_hot else 0
             return [[1] * 784 for _ in range(batch_size)], [label for _ in range(batch_size)]
-        self._check_batch_size(batch_size)
+        self.check_batch_size(batch_size)
         start = self._index_in_epoch
         if self._epochs_completed == 0 and start == 0 and shuffle:
             self._shuffle()
@@ -180,7 +180,7 @@ class DataSet:
         images, labels : arrays [at_a_time, batch_size, ...]
             The memory is used again for the next ones.
         """
-        self._check_batch_size(batch_size)
+        self.check_batch_size(batch_size)
         batches = self._num_examples // batch_size
         order = rng.permutation(self._num_examples)[: batches * batch_size].reshape(batches, batch_size)
         images = _aligned_empty((min(at_a_time, batches), batch_size, *self._images.shape[1:]), self._images.dtype)
@@ -190,7 +190,8 @@ class DataSet:
             np.take(self._images, group, axis=0, out=images[: len(group)], mode="clip")
             yield images[: len(group)], self._labels[group]
 
-    def _check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise a ValueError unless a batch of this size can be taken from the set."""
         if not 1 <= batch_size <= self._num_examples:
             raise ValueError(f"batch size is {batch_size}, expected 1 to {self._num_examples}, the size of the set")
 

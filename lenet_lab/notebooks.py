@@ -20,8 +20,9 @@ NOTEBOOKS = ("1_tensorflow_101.ipynb", "2_lenet5.ipynb", "3_adam.ipynb", "4_drop
 EPOCH_COST = {"1_tensorflow_101.ipynb": 1, "2_lenet5.ipynb": 5, "3_adam.ipynb": 5, "4_dropout.ipynb": 5}
 # The modules whose text, with the notebook's own, makes its outputs.
 SOURCES = (
-    "blocks.py", "classifier.py", "compat.py", "events.py", "figures.py", "inference.py", "input_data.py", "loop.py",
-    "models.py", "paths.py", "predict.py", "profiling.py", "results.py", "runs.py", "training.py", "watch.py",
+    "blocks.py", "checkpoints.py", "classifier.py", "compat.py", "events.py", "figures.py", "inference.py",
+    "input_data.py", "loop.py", "models.py", "paths.py", "predict.py", "profiling.py", "results.py", "runs.py",
+    "training.py", "watch.py",
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
             bar.update(sum(list(work.values())[:done]) - bar.n)
     print(f"\nThe lab took {time.time() - started:.0f} s. Executed notebooks and figures: {out_folder}/\n")
     print(results_table(read_results("logs", since=started)))
-    print("\ntensorboard --logdir logs")
+    print("\ntensorboard --logdir logs --host localhost")
 
 
 def make_notebooks() -> None:

@@ -1,6 +1,8 @@
-"""Where things go: the lab's folder, numbered run directories, figure files."""
+"""Where things go: the lab's folder, numbered run directories, figure files; a file written whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -104,3 +106,18 @@ def figure_path(folder: str, name: str, data_name: str) -> Path:
         directory = directory / data_name.replace(" ", "_").replace("/", "_")
     directory.mkdir(parents=True, exist_ok=True)
     return directory / name
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Where to write a file aside; at the end of a block that did not fail, it takes its place at once.
+
+    Whoever reads `path` gets the old content or the new one, never a part.
+    """
+    path = Path(path)
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # the ending stays, from which matplotlib tells the format
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

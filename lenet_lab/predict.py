@@ -14,7 +14,7 @@ from lenet_lab.classifier import build_classifier
 from lenet_lab.compat import tf
 from lenet_lab.inference import predict
 from lenet_lab.models import build_lenet5, build_softmax_regression
-from lenet_lab.runs import MODEL_FILE, Run, restore_model, start_run
+from lenet_lab.runs import MODEL_FILE, Run, restore_model, saved_shapes, start_run
 
 MOST_PIXELS = 50_000_000  # of a picture; a phone's have about 12 million
 WORKING_SIDE = 280  # what larger pictures are reduced to, ten times MNIST's side
@@ -90,10 +90,7 @@ def open_model(path: str | Path) -> Run:
     ValueError
         If there is no saved model of the lab at this path.
     """
-    try:
-        saved = dict(tf.train.list_variables(str(path)))
-    except (tf.errors.OpError, ValueError) as error:
-        raise ValueError(f"no saved model at {path}; expected what save_model returned") from error
+    saved = saved_shapes(str(path))
     build = build_lenet5 if "model/lenet5/layer1/weights1" in saved else build_softmax_regression
     # Without Adam's slots, a model that any optimizer trained can be restored.
     classifier = build_classifier(build, tf.train.GradientDescentOptimizer(0.0))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lenet_lab.compat import tf, timeline
-from lenet_lab.inference import multiply_adds
+from lenet_lab.inference import multiply_adds, trace_inference
 from lenet_lab.input_data import Datasets
 from lenet_lab.models import markdown_table
 from lenet_lab.runs import Run
@@ -83,14 +83,10 @@ def profile_inference(run: Run, mnist: Datasets) -> Profile:
     Profile
         Whose `table()` and `layer_table()` a notebook shows.
     """
-    classifier = run.classifier
-    feed = {classifier.x: mnist.test.images, classifier.y_true: mnist.test.labels}
     for _ in range(WARM_UPS):
-        run.session.run(classifier.accuracy, feed)
-    metadata = tf.RunMetadata()
-    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        trace_inference(run, mnist.test)
     started = time.perf_counter()
-    run.session.run(classifier.accuracy, feed, options, metadata)
+    *_, metadata = trace_inference(run, mnist.test)
     wall_seconds = time.perf_counter() - started
     path = Path(run.directory, TRACE_FILE)
     path.write_text(timeline.Timeline(metadata.step_stats).generate_chrome_trace_format(show_memory=True))

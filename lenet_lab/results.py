@@ -8,6 +8,7 @@ from typing import Any
 
 from lenet_lab.compat import tf
 from lenet_lab.models import count_parameters, markdown_table
+from lenet_lab.paths import whole_file
 from lenet_lab.runs import Run
 
 FILE = "result.json"
@@ -46,7 +47,8 @@ def save_result(run: Run, title: str) -> dict[str, Any]:
         "tensorflow": tf.VERSION,
         "python": platform.python_version(),
     }
-    Path(run.directory, FILE).write_text(json.dumps(result, indent=1) + "\n")
+    with whole_file(Path(run.directory, FILE)) as part:  # other notebooks may be reading
+        part.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
@@ -14,6 +16,7 @@ from lenet_lab.paths import next_path
 
 MODEL_FILE = "model.ckpt"
 VALIDATION = "validation"  # the sub-run with the validation curves
+LOCK_FILE = ".lock"  # held while a run is open
 
 
 @dataclasses.dataclass
@@ -29,11 +32,46 @@ class History:
     seconds: list[float] = dataclasses.field(default_factory=list)  # the epoch's training, evaluation left out
 
 
+class EventFile:
+    """What a `FileWriter` writes through, made to tell every failure, as of a full disk, in one way.
+
+    TensorFlow's own tells one once, by some exception or other, and from then on
+    drops what it is given.
+    """
+
+    def __init__(self, event_file, directory: str):
+        self._event_file = event_file
+        self._directory = directory
+        self._failure: Exception | None = None
+
+    def add_event(self, event: tf.Event) -> None:
+        self._call(self._event_file.add_event, event)
+
+    def flush(self) -> None:
+        self._call(self._event_file.flush)
+
+    def close(self) -> None:
+        if not self._failure:
+            self._call(self._event_file.close)
+
+    def _call(self, method: Callable[..., None], *arguments: tf.Event) -> None:
+        try:
+            if not self._failure:
+                method(*arguments)
+        except Exception as error:
+            self._failure = error
+        if self._failure:
+            raise OSError(
+                f"{self._directory}: no more events can be written ({str(self._failure).splitlines()[0]}); "
+                "make room, then go on from the last checkpoint, if there is one, with resume_run"
+            )
+
+
 class Run:
     """An open session with its variables, its event file and its place in training.
 
     A context manager: leaving the `with` block closes it. Without one, call
-    `close`. `start_run` makes it.
+    `close`. `start_run` makes it, and `checkpoints.resume_run`.
     """
 
     def __init__(self, classifier: Classifier, directory: str, seed: int):
@@ -48,20 +86,21 @@ class Run:
         self.batch_size: int | None = None  # of the last training
         self.test_accuracy: float | None = None
         self.inference_traces = 0
+        self._lock = FileLock(Path(directory, LOCK_FILE))
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise OSError(f"{directory}: this run is still open, here or in another process; close it first") from error
         # A thread for each core, none for parts of an operation: `loop` keeps the cores busy. TensorFlow
         # obeys only the first session of a process; after another one, training is a little slower.
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
         self.session = tf.Session(graph=classifier.graph, config=config)
-        self.session.run(classifier.init_op)
-        self.writer = tf.summary.FileWriter(directory)
-        graph_def = without_loops(classifier.graph).SerializeToString()
-        self.writer.add_event(tf.Event(wall_time=time.time(), graph_def=graph_def))
-        self.writer.flush()
+        self.writer = _open_events(directory)
 
     @functools.cached_property
     def validation_writer(self) -> tf.summary.FileWriter:
         """The event file of the validation curves, a run of its own in TensorBoard."""
-        return tf.summary.FileWriter(str(Path(self.directory, VALIDATION)))
+        return _open_events(str(Path(self.directory, VALIDATION)))
 
     def flush(self) -> None:
         """Bring all events to disk."""
@@ -77,10 +116,13 @@ class Run:
 
     def close(self) -> None:
         """Close the session and the event files; a second call does nothing."""
-        self.writer.close()
-        if "validation_writer" in self.__dict__:
-            self.validation_writer.close()
-        self.session.close()
+        try:
+            self.writer.close()
+            if "validation_writer" in self.__dict__:
+                self.validation_writer.close()
+        finally:
+            self.session.close()
+            self._lock.release()
 
 
 def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
@@ -94,7 +136,9 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
         next free number (lab cell 13).
     seed : int, optional
         From it come the initial weights, the order of the images and the
-        dropout. Without it they are drawn by chance; `run.seed` tells what was.
+        dropout: the same seed on the same machine and versions gives the same
+        numbers, bit for bit. Without it they are drawn by chance; `run.seed`
+        tells what was.
 
     Returns
     -------
@@ -103,8 +147,13 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     """
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    _seed_random_operations(classifier.graph, seed)
-    return Run(classifier, next_path(path_pattern), seed)
+    seed_random_operations(classifier.graph, seed)
+    run = Run(classifier, next_path(path_pattern), seed)
+    run.session.run(classifier.init_op)
+    graph_def = without_loops(classifier.graph).SerializeToString()
+    run.writer.add_event(tf.Event(wall_time=time.time(), graph_def=graph_def))
+    run.flush()
+    return run
 
 
 def save_model(run: Run) -> str:
@@ -120,21 +169,35 @@ def restore_model(run: Run, path: str) -> None:
     Raises
     ------
     ValueError
-        If there is no such saved model, or one of another network; the run's
-        variables stay as they are.
+        If there is no such saved model, or a damaged one, or one of another
+        network; the run's variables stay as they are.
     """
-    if not Path(f"{path}.index").exists():
-        raise ValueError(f"no saved model at {path}; expected what save_model returned")
-    saved = {name: tuple(shape) for name, shape in tf.train.list_variables(path)}
-    with run.classifier.graph.as_default():
+    check_fits(run.classifier, path)
+    try:
+        run.classifier.saver.restore(run.session, path)
+    except tf.errors.OpError as error:
+        raise ValueError(f"the model saved at {path} is damaged: {error.message.splitlines()[0]}") from error
+
+
+def check_fits(classifier: Classifier, path: str) -> None:
+    """Raise a ValueError unless a saved model has every variable of a classifier."""
+    saved = saved_shapes(path)
+    with classifier.graph.as_default():
         wanted = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
     unlike = sorted(name for name, shape in wanted.items() if saved.get(name) != shape)
     if unlike:
         raise ValueError(f"the model saved at {path} is of another network: it lacks {unlike[0]} {wanted[unlike[0]]}")
-    run.classifier.saver.restore(run.session, path)
 
 
-def _seed_random_operations(graph: tf.Graph, seed: int) -> None:
+def saved_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a saved model's variables; a ValueError where there is none."""
+    try:
+        return {name: tuple(shape) for name, shape in tf.train.list_variables(path)}
+    except (tf.errors.OpError, ValueError) as error:
+        raise ValueError(f"no saved model at {path}; expected what save_model returned") from error
+
+
+def seed_random_operations(graph: tf.Graph, seed: int) -> None:
     """Seed every random operation of a finished graph, each in its own way.
 
     `tf.set_random_seed` reaches only operations that are made after it, but a
@@ -144,3 +207,11 @@ def _seed_random_operations(graph: tf.Graph, seed: int) -> None:
     for number, op in enumerate(random_operations, start=1):
         op._set_attr("seed", tf.AttrValue(i=seed))
         op._set_attr("seed2", tf.AttrValue(i=number))
+
+
+def _open_events(directory: str) -> tf.summary.FileWriter:
+    """A new event file; TensorBoard reads a directory's in the order of their names."""
+    earlier = len(list(Path(directory).glob("events.out.tfevents.*")))
+    writer = tf.summary.FileWriter(directory, filename_suffix=f".{earlier}" if earlier else None)  # a name of its own
+    writer.event_writer = EventFile(writer.event_writer, directory)
+    return writer

@@ -4,23 +4,31 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from tqdm import tqdm
 
 from lenet_lab import watch
+from lenet_lab.checkpoints import save_checkpoint, what_stays
+from lenet_lab.classifier import learning_rate
 from lenet_lab.compat import tf
+from lenet_lab.inference import EVALUATION_BATCH, mistakes_among, parts, trace_inference
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.loop import can_loop, loop_for
 from lenet_lab.runs import History, Run
 
-EVALUATION_BATCH = 2500  # images evaluated at a time, which bounds the memory
 IMAGES_PER_CALL = 2048  # images trained on in one `session.run`: a tenth of a second or two, so Ctrl-C stays alive
 
 
 def optimize(
-    run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: float = 0.75, fast: bool = True
+    run: Run,
+    mnist: Datasets,
+    epochs: int,
+    batch_size: int,
+    keep_prob: float = 0.75,
+    fast: bool = True,
+    checkpoint_every: int | None = None,
 ) -> History:
     """Train (lab cells 15 and 35).
 
@@ -47,6 +55,10 @@ def optimize(
         Run many iterations in one `session.run`, as `loop.build_loop` tells; the
         values are the same but for rounding. False runs the two calls of
         `iterate` for each batch.
+    checkpoint_every : int, optional
+        After so many epochs, and after the last, keep all that is needed to go
+        on with `checkpoints.resume_run` should the process end. Without it,
+        nothing is kept before `save_model`.
 
     Returns
     -------
@@ -57,34 +69,35 @@ def optimize(
     ------
     ValueError
         If the data or a setting does not fit, before anything is changed.
+    FloatingPointError
+        If the loss becomes infinite or no number at all.
+    OSError
+        If events or a checkpoint can't be written.
     """
-    _check(run, mnist, epochs, batch_size, keep_prob)
+    _check(mnist, epochs, batch_size, keep_prob, checkpoint_every)
     run.batch_size = batch_size
     watch.write_data(run, mnist)
     watch.write_settings(run, {"batch size": batch_size, "epochs": epochs} | _dropout(run, {"keep_prob": keep_prob}))
     try:
-        for _ in range(epochs):
-            first = train_epoch(run, mnist.train, batch_size, keep_prob, fast)
-            _end_epoch(run, mnist, first)
-    finally:
         run.flush()
+        for left in reversed(range(epochs)):
+            train_epoch(run, mnist.train, batch_size, keep_prob, fast)
+            with interrupts_deferred():
+                _end_epoch(run, mnist, iterations=mnist.train.num_examples // batch_size)
+                if checkpoint_every and (run.epoch % checkpoint_every == 0 or not left):
+                    save_checkpoint(run)
+    except BaseException:
+        with suppress(OSError):  # what happened first is told
+            run.flush()
+        raise
     return run.history
 
 
-def train_epoch(
-    run: Run, dataset: DataSet, batch_size: int, keep_prob: float = 0.75, fast: bool = True
-) -> int:
-    """One pass over a data set, as `optimize` does it, nothing measured or printed at its end.
-
-    Returns
-    -------
-    int
-        Where in `run.history.step_loss` its iterations begin.
-    """
+def train_epoch(run: Run, dataset: DataSet, batch_size: int, keep_prob: float = 0.75, fast: bool = True) -> None:
+    """One pass over a data set, as `optimize` does it, nothing measured or printed at its end."""
     fast = fast and can_loop(run.classifier)
     train = iterate_in_graph if fast else iterate
     at_a_time = batches_at_a_time(batch_size) if fast else 1
-    first = len(run.history.step_loss)
     started = time.perf_counter()
     with tqdm(
         total=dataset.num_examples // batch_size, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False
@@ -95,7 +108,6 @@ def train_epoch(
             bar.update(len(x_batches))
     run.history.seconds.append(time.perf_counter() - started)
     run.epoch += 1
-    return first
 
 
 def iterate(
@@ -152,8 +164,7 @@ def measure(run: Run, dataset: DataSet) -> tuple[float, float]:
         graph = loop_for(graph, batch_size=min(dataset.num_examples, EVALUATION_BATCH)).measure
     images, labels = dataset.images, dataset.labels
     sums = np.zeros(2)
-    for part in np.array_split(np.arange(len(images)), -(-len(images) // EVALUATION_BATCH)):
-        part = slice(part[0], part[-1] + 1)
+    for part in parts(len(images)):
         means = run.session.run([graph.loss, graph.accuracy], {graph.x: images[part], graph.y_true: labels[part]})
         sums += (part.stop - part.start) * np.array(means, np.float64)
     loss, accuracy = sums / len(images)
@@ -170,19 +181,13 @@ def print_accuracy(run: Run, mnist: Datasets) -> None:
     as `run.test_accuracy`.
     """
     watch.write_data(run, mnist)
-    metadata = tf.RunMetadata()
-    accuracy = run.session.run(
-        run.classifier.accuracy,
-        feed_dict={run.classifier.x: mnist.test.images, run.classifier.y_true: mnist.test.labels},
-        options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
-        run_metadata=metadata,
-    )
+    accuracy, probabilities, metadata = trace_inference(run, mnist.test)
     run.inference_traces += 1
     tag = "inference" if run.inference_traces == 1 else f"inference_{run.inference_traces}"
     run.writer.add_run_metadata(metadata, tag, run.step)
-    run.test_accuracy = float(accuracy)
+    run.test_accuracy = accuracy
     if run.epoch:
-        watch.write_images(run, mnist)
+        watch.write_images(run, mistakes_among(mnist.test, probabilities))
     run.flush()
     print(f"Accuracy on test-set: {accuracy:.1%}")
 
@@ -192,13 +197,14 @@ def _dropout(run: Run, setting: dict) -> dict:
     return {} if run.classifier.keep_prob is None else setting
 
 
-def _check(run: Run, mnist: Datasets, epochs: int, batch_size: int, keep_prob: float) -> None:
+def _check(mnist: Datasets, epochs: int, batch_size: int, keep_prob: float, checkpoint_every: int | None) -> None:
     if epochs < 0:
         raise ValueError(f"epochs is {epochs}, expected 0 or more")
-    if not 1 <= batch_size <= mnist.train.num_examples:
-        raise ValueError(
-            f"batch size is {batch_size}, expected 1 to {mnist.train.num_examples}, the size of the training set"
-        )
+    mnist.train.check_batch_size(batch_size)
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}, expected 1 or more epochs, or None")
+    if not mnist.validation.num_examples:
+        raise ValueError("the validation set is empty, expected an image or more: read the data with a validation_size")
     if not 0 < keep_prob <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, expected above 0 and at most 1")
     if mnist.train.images.shape[1:] != (784,) or mnist.train.labels.shape[1:] != (10,):
@@ -230,25 +236,37 @@ def interrupts_deferred() -> Iterator[None]:
 
 
 def record(run: Run, losses: Sequence[float], accuracies: Sequence[float], wall_times: Sequence[float]) -> None:
-    """Keep each iteration's loss and accuracy, as one event and in the history."""
+    """Keep each iteration's loss and accuracy, as one event and in the history.
+
+    Raises
+    ------
+    FloatingPointError
+        At the first loss that is no finite number; those before are kept.
+    """
     for loss, accuracy, wall_time in zip(losses, accuracies, wall_times):
-        values = [("Loss", float(loss)), ("Accuracy", float(accuracy))]
-        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values])
-        run.writer.add_event(tf.Event(wall_time=wall_time, step=run.step, summary=summary))
-        run.history.step_loss.append(values[0][1])
-        run.history.step_accuracy.append(values[1][1])
+        loss, accuracy = float(loss), float(accuracy)
+        if not np.isfinite(loss):
+            rate = learning_rate(run.classifier.optimizer)
+            raise FloatingPointError(
+                f"the loss became {loss} at step {run.step} (learning rate {rate or 'by a schedule'}); "
+                f"try a smaller rate; {what_stays(run)}"
+            )
+        run.writer.add_event(tf.Event(wall_time=wall_time, step=run.step, summary=watch.summary(loss, accuracy)))
+        run.history.step_loss.append(loss)
+        run.history.step_accuracy.append(accuracy)
         run.step += 1
 
 
-def _end_epoch(run: Run, mnist: Datasets, first: int) -> None:
-    """Measure and print, after an epoch whose iterations stand in the history from `first` on."""
+def _end_epoch(run: Run, mnist: Datasets, iterations: int) -> None:
+    """Measure and print, after an epoch of so many iterations."""
     history = run.history
-    history.loss.append(float(np.mean(history.step_loss[first:])))
+    history.loss.append(float(np.mean(history.step_loss[-iterations:])))
     history.train_accuracy.append(evaluate(run, mnist.train))
     validation_loss, validation_accuracy = measure(run, mnist.validation)
     history.validation_loss.append(validation_loss)
     history.validation_accuracy.append(validation_accuracy)
     watch.write_epoch(run, mnist)
+    run.flush()
     print(f"Epoch:  {run.epoch:02d}   =====> Loss = {history.loss[-1]:.6f}")
     print(
         f"Epoch:  {run.epoch:02d}   =====> Training Acc: {history.train_accuracy[-1]:.1%}"

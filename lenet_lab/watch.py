@@ -4,8 +4,9 @@ import platform
 
 import numpy as np
 
+from lenet_lab.classifier import learning_rate
 from lenet_lab.compat import tf
-from lenet_lab.inference import find_mistakes, layer_activations, trained_weights
+from lenet_lab.inference import Mistakes, layer_activations, trained_weights
 from lenet_lab.input_data import Datasets
 from lenet_lab.runs import Run
 
@@ -31,9 +32,9 @@ def write_settings(run: Run, settings: dict[str, float]) -> None:
     from tensorboard.summary.v1 import text_pb
 
     optimizer = run.classifier.optimizer
-    rate = getattr(optimizer, "_learning_rate", getattr(optimizer, "_lr", None))  # by the optimizer's kind
     settings = {"data": run.data_name, "optimizer": optimizer.get_name(), **settings, "seed": run.seed}
-    if isinstance(rate, float):
+    rate = learning_rate(optimizer)
+    if rate is not None:
         settings["learning rate"] = rate
     rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
     run.writer.add_summary(text_pb("settings", f"| setting | value |\n|---|---|\n{rows}"), run.step)
@@ -50,19 +51,24 @@ def write_epoch(run: Run, mnist: Datasets) -> None:
     from tensorboard.summary.v1 import histogram_pb
 
     step = run.step - 1  # the epoch's last iteration
-    scalars = {"Loss": run.history.validation_loss[-1], "Accuracy": run.history.validation_accuracy[-1]}
-    values = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-    run.validation_writer.add_summary(tf.Summary(value=values), step)
+    run.validation_writer.add_summary(
+        summary(run.history.validation_loss[-1], run.history.validation_accuracy[-1]), step
+    )
     tensors = trained_weights(run) | layer_activations(run, mnist.validation.images[:LOOKED_AT])
     for name, values in tensors.items():
         run.writer.add_summary(histogram_pb(name.replace(" ", "/"), values, BUCKETS), step)
 
 
-def write_images(run: Run, mnist: Datasets) -> None:
-    """At the end: the first layer's filters, and the test digits that were misread with most certainty."""
+def summary(loss: float, accuracy: float) -> tf.Summary:
+    """What one event says of a batch or a set."""
+    values = {"Loss": loss, "Accuracy": accuracy}
+    return tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+
+
+def write_images(run: Run, mistakes: Mistakes) -> None:
+    """At the end: the first layer's filters, and the digits that were misread with most certainty."""
     from tensorboard.summary.v1 import image_pb
 
-    mistakes = find_mistakes(run, mnist.test)
     shown = mistakes.images[:MISTAKES_SHOWN].reshape(-1, 28, 28)
     images = {}
     if len(shown):

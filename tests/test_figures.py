@@ -86,5 +86,5 @@ def test_the_same_data_give_the_same_bytes(run, small, tmp_path):
         "read.svg": lambda: plot_prediction(Prediction(small.test.images[0], np.eye(10)[3]), "read"),
     }
     for name, make in figures.items():
-        first, second = (write_figure(make(), tmp_path / name).read_bytes() for _ in range(2))
-        assert first == second, name
+        first, second = (write_figure(make(), tmp_path / name) for _ in range(2))
+        assert first == second == (tmp_path / name).read_bytes(), name

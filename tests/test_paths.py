@@ -40,7 +40,7 @@ def test_a_file_as_parent_folder_is_an_error(tmp_path):
         next_path(str(tmp_path / "logs" / "run_%02d"))
 
 
-def test_twenty_processes_get_twenty_directories(tmp_path):
+def test_fifty_processes_get_fifty_directories(tmp_path):
     # The module is loaded by itself, without TensorFlow, so that the processes start together.
     module = Path(__file__).parent.parent / "lenet_lab" / "paths.py"
     program = (
@@ -50,12 +50,12 @@ def test_twenty_processes_get_twenty_directories(tmp_path):
     )
     command = [sys.executable, "-c", program, str(module), str(tmp_path / "run_%02d")]
     pipe = subprocess.PIPE
-    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(20)]
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(50)]
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
     directories = {process.communicate()[0].strip() for process in processes}
-    assert len(directories) == 20
+    assert len(directories) == 50
     assert all(os.path.isdir(directory) for directory in directories)
 
 

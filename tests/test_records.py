@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lenet_lab import build_classifier, build_lenet5, optimize, print_accuracy, start_run, tf
-from lenet_lab.events import read_graph
+from lenet_lab.events import read_events, read_graph
 from lenet_lab.fidelity import set_initial_values
 from lenet_lab.input_data import DataSet, Datasets
 
@@ -29,8 +28,7 @@ def ours(tmp_path_factory):
 
 
 def scalars(directory):
-    reader = EventAccumulator(directory, size_guidance={"scalars": 0})
-    reader.Reload()
+    reader = read_events(directory)
     # Under 1.15.5 the lab's tags silently became Loss_1 and Accuracy_1; here they are what was written.
     return {tag.removesuffix("_1"): reader.Scalars(tag) for tag in reader.Tags()["scalars"]}
 
@@ -67,7 +65,6 @@ def test_the_graph_has_the_same_variables_and_forward_operations(ours):
 
 def test_both_have_tagged_run_metadata(ours):
     for directory in (RECORDED, ours):
-        reader = EventAccumulator(directory, size_guidance={"run_metadata": 0})
-        reader.Reload()
+        reader = read_events(directory)
         assert reader.Tags()["run_metadata"] == ["inference"]
         assert reader.RunMetadata("inference").step_stats.dev_stats

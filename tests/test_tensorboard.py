@@ -6,9 +6,9 @@ from pathlib import Path
 import browser
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lenet_lab import build_classifier, build_lenet5, input_data, optimize, print_accuracy, start_run, tf
+from lenet_lab.events import read_events
 from lenet_lab.profiling import profile_inference
 
 ROOT = Path(__file__).parent.parent
@@ -26,15 +26,9 @@ def trained(small_folder, tmp_path_factory):
         return Path(run.directory), history, profile_inference(run, mnist), mnist
 
 
-def read(directory):
-    reader = EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0, "images": 0})
-    reader.Reload()
-    return reader
-
-
 def test_validation_is_a_run_beside_with_a_point_per_epoch(trained):
     directory, history, *_ = trained
-    reader = read(directory / "validation")
+    reader = read_events(directory / "validation")
     for tag, values in (("Loss", history.validation_loss), ("Accuracy", history.validation_accuracy)):
         events = reader.Scalars(tag)
         assert [event.step for event in events] == [BATCHES * epoch - 1 for epoch in range(1, EPOCHS + 1)]
@@ -43,7 +37,7 @@ def test_validation_is_a_run_beside_with_a_point_per_epoch(trained):
 
 def test_histograms_settings_and_images_are_there(trained):
     directory, *_ = trained
-    reader = read(directory)
+    reader = read_events(directory)
     tags = reader.Tags()["tensors"]
     for tag in ("lenet5/layer1/weights1", "lenet5/layer5/bias5", "layer2/ReLU", "layer4/ReLU"):
         assert [event.step for event in reader.Tensors(f"{tag}/histogram_summary")] == [9, 19, 29]

@@ -9,7 +9,6 @@ import time
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lenet_lab import (
     blocks,
@@ -25,7 +24,8 @@ from lenet_lab import (
     start_run,
     tf,
 )
-from lenet_lab.events import read_curve, read_graph
+from lenet_lab.events import read_curve, read_events, read_graph
+from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.results import find_result, results_table, save_result
 from lenet_lab.training import train_epoch
 
@@ -39,16 +39,10 @@ def pattern(tmp_path):
     return str(tmp_path / "run_%02d")
 
 
-def read(directory):
-    reader = EventAccumulator(directory, size_guidance={"scalars": 0, "graph": 1, "run_metadata": 0})
-    reader.Reload()
-    return reader
-
-
 def test_every_iteration_has_its_loss_and_accuracy_event(small, pattern):
     with start_run(softmax(), pattern, seed=1) as run:
         history = optimize(run, small, epochs=3, batch_size=300)  # 3 batches, 100 images left over
-    reader = read(run.directory)
+    reader = read_events(run.directory)
     assert reader.Tags()["scalars"] == ["Loss", "Accuracy"]
     for tag, values in (("Loss", history.step_loss), ("Accuracy", history.step_accuracy)):
         events = reader.Scalars(tag)
@@ -92,7 +86,7 @@ def test_graph_and_traces_are_in_the_event_file(small, pattern):
     with start_run(softmax(), pattern) as run:
         print_accuracy(run, small)
         print_accuracy(run, small)
-    reader = read(run.directory)
+    reader = read_events(run.directory)
     assert sorted(reader.Tags()["run_metadata"]) == ["inference", "inference_2"]
     assert reader.RunMetadata("inference").step_stats.dev_stats  # FULL_TRACE has times and memory
     assert {"inputs", "labels", "weights", "bias"} <= {node.name for node in read_graph(run.directory).node}
@@ -101,7 +95,7 @@ def test_graph_and_traces_are_in_the_event_file(small, pattern):
 def test_tensorboard_is_told_the_data(small, pattern):
     with start_run(softmax(), pattern, seed=7) as run:
         print_accuracy(run, small)
-    (text,) = read(run.directory).Tensors("data/text_summary")
+    (text,) = read_events(run.directory).Tensors("data/text_summary")
     assert b"stand-in digits" in text.tensor_proto.string_val[0]
 
 
@@ -169,6 +163,7 @@ def test_restoring_what_does_not_fit_is_one_clear_error(pattern, tmp_path):
         ({"batch_size": 1001}, "batch size is 1001"),
         ({"epochs": -1}, "epochs is -1"),
         ({"keep_prob": 0}, "keep_prob is 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
     ],
 )
 def test_bad_settings_change_nothing(small, pattern, settings, message):
@@ -185,6 +180,14 @@ def test_data_of_the_wrong_form_is_refused(small_folder, pattern, monkeypatch):
     with start_run(softmax(), pattern) as run:
         with pytest.raises(ValueError, match="one_hot=True"):
             optimize(run, input_data.read_data_sets("unused"), 1, 100)
+
+
+def test_an_empty_validation_set_is_refused_before_training(small, pattern):
+    nothing = DataSet(np.zeros((0, 28, 28, 1), np.uint8), np.zeros((0, 10)))
+    with start_run(softmax(), pattern) as run:
+        with pytest.raises(ValueError, match="validation set is empty"):
+            optimize(run, Datasets(small.train, nothing, small.test), 1, 100)
+        assert run.step == 0
 
 
 def test_results_are_found_again_by_their_settings(small, tmp_path):
@@ -247,10 +250,10 @@ def test_the_fast_loop_has_the_plain_loops_values(small, tmp_path, build, optimi
     def trained(fast):
         classifier = build_classifier(build, optimizer())
         with start_run(classifier, str(tmp_path / "run_%02d"), seed=5) as run:
-            first = train_epoch(run, small.train, batch_size, keep_prob=0.6, fast=fast)
+            train_epoch(run, small.train, batch_size, keep_prob=0.6, fast=fast)
             assert bool(classifier.loops) == fast
             logits = run.session.run(classifier.logits, {classifier.x: small.test.images})
-            return run.history.step_loss[first:], run.history.step_accuracy[first:], logits
+            return run.history.step_loss, run.history.step_accuracy, logits
 
     plain, fast = trained(False), trained(True)
     # Adam divides by the root of a mean square, which enlarges the rounding of small gradients.
@@ -263,7 +266,7 @@ def test_events_have_the_wall_time_of_their_iteration(small, pattern):
     began = time.time()
     with start_run(softmax(), pattern) as run:
         train_epoch(run, small.train, batch_size=10)
-    times = [event.wall_time for event in read(run.directory).Scalars("Loss")]
+    times = [event.wall_time for event in read_events(run.directory).Scalars("Loss")]
     assert len(times) == 100
     assert began < times[0] and times[-1] < time.time()
     assert all(earlier < later for earlier, later in zip(times, times[1:]))

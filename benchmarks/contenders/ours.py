@@ -20,8 +20,9 @@ def prepare(images, labels, batch_size, model):
     history = run.history
 
     def train_on(dataset):
-        first = training.train_epoch(run, dataset, batch_size)
-        run.writer.flush()
+        first = len(history.step_loss)
+        training.train_epoch(run, dataset, batch_size)
+        run.flush()
         return history.step_loss[first:], history.step_accuracy[first:]
 
     pixels, one_hot = np.rint(images * 255).astype(np.uint8).reshape(-1, 28, 28, 1), np.eye(10)[labels]
