@@ -15,15 +15,23 @@ def main(arguments: list[str] | None = None) -> int:
     lab = commands.add_parser("lab", help="run the four notebooks and print their results")
     lab.add_argument("--epochs", type=_positive, help="how many for each model (default: the lab's own)")
     commands.add_parser("notebooks", help="re-execute the committed notebooks in place, on MNIST")
+    many = commands.add_parser("experiments", help="train configurations with several seeds, on MNIST")
+    many.add_argument("names", nargs="*", help="which (default: all that are known)")
+    many.add_argument("--seeds", type=_positive, default=5, help="how many of each (default: 5)")
     digit = commands.add_parser("predict", help="read the digit in a picture with a saved model")
     digit.add_argument("picture", help="a photo or drawing of one digit")
     digit.add_argument("--model", help="what save_model returned (default: the LeNet-5 saved last in logs/)")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.command == "predict":
-            _predict(chosen.picture, chosen.model)
-        else:
-            run_lab(chosen.epochs) if chosen.command == "lab" else make_notebooks()
+        match chosen.command:
+            case "lab":
+                run_lab(chosen.epochs)
+            case "notebooks":
+                make_notebooks()
+            case "experiments":
+                _experiments(chosen.names, chosen.seeds)
+            case "predict":
+                _predict(chosen.picture, chosen.model)
     except KeyboardInterrupt:
         print("\nInterrupted. What was trained stands in logs/.", file=sys.stderr)
         return 130
@@ -34,6 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _experiments(names: list[str], seeds: int) -> None:
+    from lenet_lab import experiments, input_data  # late: imports TensorFlow
+
+    mnist = input_data.read_mnist("MNIST_data/")
+    results = experiments.run_experiments(names or list(experiments.CONFIGURATIONS), range(1, seeds + 1), mnist)
+    print("\n" + experiments.accuracy_table(results))
 
 
 def _predict(picture: str, model: str | None) -> None:

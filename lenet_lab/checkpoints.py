@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
 from lenet_lab.paths import whole_file
-from lenet_lab.runs import History, Run, check_fits, restore_model, seed_random_operations
+from lenet_lab.runs import History, Run, check_fits, restore_model, seed_random_operations, start_run
 
 FOLDER = "checkpoints"
 KEPT = 3  # should the last one be damaged, there is one before it
@@ -112,6 +113,18 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
             writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), run.step)
     run.flush()
     return run
+
+
+def resume_or_start(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
+    """Go on with the newest run of a pattern if it has a checkpoint, or else start one; see `start_run`."""
+    newest = None
+    for number in itertools.count(1):
+        if not Path(path_pattern % number).exists():
+            break
+        newest = path_pattern % number
+    if newest and any(map(_is_whole, _found(Path(newest, FOLDER)))):
+        return resume_run(classifier, newest)
+    return start_run(classifier, path_pattern, seed)
 
 
 def what_stays(run: Run) -> str:

@@ -12,6 +12,7 @@ class Classifier(NamedTuple):
 
     graph: tf.Graph
     x: tf.Tensor  # float32 [None, 784], placeholder `inputs`
+    x_train: tf.Tensor  # float32 [None, 784], what is trained on for `x`: itself, or deformed
     y_true: tf.Tensor  # float32 [None, 10], placeholder `labels`, one-hot
     y_true_cls: tf.Tensor  # int64 [None]
     keep_prob: tf.Tensor | None  # float32 scalar, 1 unless fed; None where there is no dropout
@@ -28,7 +29,11 @@ class Classifier(NamedTuple):
     loops: dict[int, NamedTuple]  # by the number of shares; `lenet_lab.loop` fills it
 
 
-def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimizer) -> Classifier:
+def build_classifier(
+    build: Callable[..., tf.Tensor],
+    optimizer: tf.train.Optimizer,
+    deform: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> Classifier:
     """Build a network and the lab's graph around it, in a new `tf.Graph` (lab cells 2 to 13).
 
     Parameters
@@ -39,6 +44,9 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
         has a tensor of that name which is 1, dropout off, unless it is fed.
     optimizer : tf.train.Optimizer
         Such as ``tf.train.GradientDescentOptimizer(0.001)``.
+    deform : callable, optional
+        From images [None, 784] to the images that are trained on in their
+        place, such as `deform.deform`; nothing is measured on these.
 
     Returns
     -------
@@ -54,6 +62,10 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
         x = tf.placeholder(tf.float32, [None, 784], name="inputs")
         y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
         y_true_cls = tf.argmax(y_true, 1)
+        x_train = x
+        if deform is not None:
+            with tf.name_scope("deform"):
+                x_train = deform(x)
         keep_prob = None
         if _requires_keep_prob(build):
             keep_prob = tf.placeholder_with_default(1.0, [], name="keep_prob")
@@ -70,7 +82,9 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
             loss = tf.reduce_mean(cross_entropy)
 
         with tf.name_scope("optim"):
-            # The step is counted only where the network asks for it, as dropout does.
+            if learning_rate(optimizer) is None:
+                tf.train.get_or_create_global_step()  # a schedule goes by it
+            # Otherwise the step is counted only where something asked for it, as dropout does.
             opt_step = optimizer.minimize(loss, global_step=tf.train.get_global_step())
 
         with tf.name_scope("accuracy"):
@@ -83,6 +97,7 @@ def build_classifier(build: Callable[..., tf.Tensor], optimizer: tf.train.Optimi
         return Classifier(
             graph=graph,
             x=x,
+            x_train=x_train,
             y_true=y_true,
             y_true_cls=y_true_cls,
             keep_prob=keep_prob,

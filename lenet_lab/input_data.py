@@ -286,6 +286,20 @@ def load_mnist(train_dir: str = "MNIST-data") -> Datasets:
     return read_data_sets(train_dir)
 
 
+def read_mnist(train_dir: str) -> Datasets:
+    """MNIST and nothing else, with one-hot labels: for what is committed.
+
+    Raises
+    ------
+    DataError
+        If it can't be had, or other data stands in its place.
+    """
+    mnist = read_data_sets(train_dir, one_hot=True, fallback=False)
+    if mnist.name != "MNIST":
+        raise DataError(f"{train_dir} has {mnist.name}, expected MNIST: what is committed is made on MNIST only")
+    return mnist
+
+
 def dense_to_one_hot(labels_dense: np.ndarray, num_classes: int) -> np.ndarray:
     """Classes [count] as float64 rows [count, num_classes] with a single 1."""
     return np.eye(num_classes)[labels_dense.ravel()]

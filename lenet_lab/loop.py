@@ -136,7 +136,8 @@ def _update(
     classifier: Classifier, variables: Replaced, parts: list[Replaced], sizes: tf.Tensor, keep_prob: tf.Tensor
 ) -> tf.Operation:
     fed = variables if classifier.keep_prob is None else variables | {classifier.keep_prob: keep_prob}
-    losses = [_copy([classifier.loss], fed | part)[0] for part in parts]
+    deformed = [{classifier.x: _copy([classifier.x_train], variables | part)[0]} for part in parts]
+    losses = [_copy([classifier.loss], fed | part | images)[0] for part, images in zip(parts, deformed)]
     trained = tf.trainable_variables()
     gradients = classifier.optimizer.compute_gradients(
         _mean(losses, sizes), [variables[variable.value()] for variable in trained]
@@ -161,9 +162,9 @@ def _read_variables(after: tf.Tensor | tf.Operation) -> Replaced:
 
 
 def _draw(classifier: Classifier, variables: Replaced, sizes: tf.Tensor) -> list[Replaced]:
-    """What the network draws by chance for each image, as dropout does: drawn for the whole batch, then shared out."""
+    """What is drawn by chance for each image, as for dropout: drawn for the whole batch, then shared out."""
     draws = [{} for _ in range(sizes.shape[0])]
-    for op in _operations_behind([classifier.loss], variables):
+    for op in _operations_behind([classifier.loss, classifier.x_train], variables):
         shape = op.outputs[0].shape
         if "Random" in op.type and shape.rank and shape.as_list()[0] is None:  # as many as there are images
             (drawn,) = op.outputs

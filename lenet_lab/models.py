@@ -28,10 +28,14 @@ def dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
     keep_prob : float or float32 scalar tensor
         The chance of a value to be kept; the kept ones are divided by it.
     """
+    return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=draw_seed())
+
+
+def draw_seed() -> tf.Tensor:
+    """The seed of a draw by chance in each training step, int64 [2]: a variable drawn once, and the step."""
     first_seed = tf.random_uniform([], maxval=2**31 - 1, dtype=tf.int64)
     seed = tf.Variable(first_seed, trainable=False, name="seed")
-    step = tf.train.get_or_create_global_step()
-    return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=tf.stack([seed, step]))
+    return tf.stack([seed, tf.train.get_or_create_global_step()])
 
 
 def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:

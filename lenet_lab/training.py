@@ -132,7 +132,8 @@ def iterate(
     records = []
     for x_batch, y_batch in zip(x_batches, y_batches):
         batch = {c.x: x_batch, c.y_true: y_batch}
-        run.session.run(c.opt_step, feed_dict=batch | dropout)
+        deformed = {} if c.x_train is c.x else {c.x: run.session.run(c.x_train, feed_dict=batch)}
+        run.session.run(c.opt_step, feed_dict=batch | deformed | dropout)
         loss, accuracy = run.session.run([c.loss, c.accuracy], feed_dict=batch)
         records.append((float(loss), float(accuracy), time.time()))
     return tuple(zip(*records))

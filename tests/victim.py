@@ -23,10 +23,10 @@ from lenet_lab import (
     build_lenet5_dropout,
     build_softmax_regression,
     optimize,
-    resume_run,
     start_run,
     tf,
 )
+from lenet_lab.checkpoints import resume_or_start
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.runs import Run
 
@@ -64,10 +64,7 @@ def train(folder: str) -> None:
     """Train in `folder/run_%02d` to the last epoch, from the last checkpoint if there is one."""
     build, optimizer, _ = KINDS["LeNet-5, Adam, dropout"]
     classifier = build_classifier(build, optimizer())
-    try:
-        run = resume_run(classifier, str(max(Path(folder).glob("run_*"), default=folder)))
-    except ValueError:  # nothing to resume
-        run = start_run(classifier, f"{folder}/run_%02d", seed=3)
+    run = resume_or_start(classifier, f"{folder}/run_%02d", seed=3)
     with run, open(f"{folder}/began_at", "a") as began_at, redirect_stdout(sys.stderr):
         print(run.epoch, file=began_at, flush=True)
         optimize(run, digits(), EPOCHS - run.epoch, 64, checkpoint_every=CHECKPOINT_EVERY)

@@ -1,0 +1,221 @@
+"""The lab's claims with five seeds each: configurations, their training, and what came of it in one JSON file."""
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from lenet_lab.checkpoints import resume_or_start
+from lenet_lab.classifier import Classifier, build_classifier
+from lenet_lab.compat import tf
+from lenet_lab.deform import Strength, deform
+from lenet_lab.inference import parts
+from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.models import (
+    build_lenet5,
+    build_lenet5_dropout,
+    build_softmax_regression,
+    count_parameters,
+    markdown_table,
+)
+from lenet_lab.paths import whole_file
+from lenet_lab.runs import Run, save_model
+from lenet_lab.schedules import warm_up_and_cosine
+from lenet_lab.training import optimize
+
+FILE = "experiments/results.json"
+LOGS = "logs/experiments"
+SEEDS = (1, 2, 3, 4, 5)
+CHECKPOINT_EVERY = 5
+
+
+class Configuration(NamedTuple):
+    """A training as the lab has it, or with more to it."""
+
+    title: str
+    build: Callable[..., tf.Tensor] = build_lenet5
+    optimizer: Callable[..., tf.train.Optimizer] = tf.train.AdamOptimizer
+    rate: float = 0.001
+    scheduled: bool = False  # the rate rises and falls, see `schedules`
+    epochs: int = 40
+    batch_size: int = 128
+    keep_prob: float = 1.0
+    deformed: Strength | None = None
+
+    def classifier(self, examples: int) -> Classifier:
+        """A new graph, for a training set of so many examples."""
+        rate: Any = self.rate
+        if self.scheduled:
+            rate = warm_up_and_cosine(self.rate, self.epochs * (examples // self.batch_size))
+        deformed = None if self.deformed is None else lambda x: deform(x, self.deformed)
+        return build_classifier(self.build, self.optimizer(rate), deformed)
+
+
+AFFINE, BENT = Strength(bend=0.0), Strength()
+GRADIENT_DESCENT = tf.train.GradientDescentOptimizer
+CONFIGURATIONS = {
+    "softmax": Configuration(
+        "softmax regression", build_softmax_regression, GRADIENT_DESCENT, 0.01, epochs=50, batch_size=100
+    ),
+    "gradient_descent": Configuration("LeNet-5, gradient descent", optimizer=GRADIENT_DESCENT),
+    "adam": Configuration("LeNet-5, Adam"),
+    "dropout": Configuration("LeNet-5, Adam, dropout", build_lenet5_dropout, keep_prob=0.75),
+    "keep_prob_25": Configuration("LeNet-5, Adam, keep_prob 0.25", build_lenet5_dropout, keep_prob=0.25),
+}
+
+
+def run_experiments(
+    names: Sequence[str], seeds: Sequence[int], mnist: Datasets, file: str | Path = FILE, logs: str = LOGS
+) -> dict[str, Any]:
+    """Train each configuration with each seed, unless the file has it already; go on where it was stopped.
+
+    The test set is read once for each, after its last epoch. The file is written
+    anew after each training.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `CONFIGURATIONS`.
+    seeds : sequence of int
+    mnist : Datasets
+    file : path
+        JSON, with what was measured of each run and the test images that it misread.
+    logs : str
+        Where the runs are kept.
+
+    Returns
+    -------
+    dict
+        What the file then holds.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, or the file's results are of other data.
+    """
+    unknown = sorted(set(names) - set(CONFIGURATIONS))
+    if unknown:
+        raise ValueError(f"no configuration {unknown[0]!r}; there are {', '.join(CONFIGURATIONS)}")
+    results = read_experiments(file) if Path(file).exists() else {"data": mnist.name, "runs": {}}
+    if results["data"] != mnist.name:
+        raise ValueError(f"{file} has results on {results['data']}, not on {mnist.name}; name another file")
+    for seed in seeds:  # seed by seed: a first row of everything stands early
+        for name in names:
+            runs = results["runs"].setdefault(name, {})
+            if str(seed) not in runs:
+                print(f"\n== {CONFIGURATIONS[name].title}, seed {seed}", flush=True)
+                runs[str(seed)] = train(CONFIGURATIONS[name], seed, mnist, f"{logs}/{name}/seed_{seed}")
+                with whole_file(file) as part:
+                    part.write_text(json.dumps(results) + "\n")
+    return results
+
+
+def read_experiments(file: str | Path = FILE) -> dict[str, Any]:
+    """What `run_experiments` wrote."""
+    return json.loads(Path(file).read_text())
+
+
+def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str) -> dict[str, Any]:
+    """One training to its last epoch, resumed if it was stopped before; what came of it, for JSON."""
+    c = configuration
+    with resume_or_start(c.classifier(mnist.train.num_examples), f"{folder}/run_%02d", seed) as run:
+        history = optimize(
+            run, mnist, c.epochs - run.epoch, c.batch_size, c.keep_prob, checkpoint_every=CHECKPOINT_EVERY
+        )
+        result = {
+            "epochs": run.epoch,
+            "parameters": count_parameters(run.classifier.graph),
+            "loss": history.loss,
+            "validation_loss": history.validation_loss,
+            "train_accuracy": history.train_accuracy,
+            "validation_accuracy": history.validation_accuracy,
+            "seconds": sum(history.seconds),
+            "test": _misread(run, mnist.test),
+            "tensorflow": tf.VERSION,
+            "python": platform.python_version(),
+        }
+        if run.classifier.keep_prob is not None:
+            result["test_with_dropout"] = _misread(run, mnist.test, c.keep_prob)
+        save_model(run)
+    return result
+
+
+def _misread(run: Run, dataset: DataSet, keep_prob: float = 1.0) -> dict[str, Any]:
+    """The accuracy, which images were misread, and as what."""
+    c = run.classifier
+    kept = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
+    read = np.concatenate(
+        [run.session.run(c.y_pred_cls, {c.x: dataset.images[part]} | kept) for part in parts(dataset.num_examples)]
+    )
+    wrong = np.flatnonzero(read != dataset.labels.argmax(axis=1))
+    return {
+        "images": dataset.num_examples,
+        "accuracy": 1 - len(wrong) / dataset.num_examples,
+        "wrong": wrong.tolist(),
+        "read_as": read[wrong].tolist(),
+    }
+
+
+def accuracies(results: dict[str, Any], name: str, measured: str = "test") -> np.ndarray:
+    """Each seed's accuracy on the test set at the last epoch, float array [seeds].
+
+    With ``measured="test_with_dropout"``, that with dropout left on.
+    """
+    return np.array([run[measured]["accuracy"] for run in results["runs"][name].values()])
+
+
+def accuracy_table(results: dict[str, Any]) -> str:
+    """Every configuration's test accuracies as Markdown: mean, standard deviation, each seed's; its training time."""
+    rows = [("model", "mean", "deviation", "each seed", "training time")]
+    for name, runs in results["runs"].items():
+        seconds = np.median([run["seconds"] for run in runs.values()])
+        for measured, remark in (("test", ""), ("test_with_dropout", ", dropout left on in the test")):
+            if all(measured in run for run in runs.values()):
+                values = accuracies(results, name, measured)
+                deviation = f"{values.std(ddof=1):.2%}" if len(values) > 1 else ""
+                each = " ".join(f"{value:.2%}" for value in values)
+                title = CONFIGURATIONS[name].title + remark
+                rows.append((title, f"{values.mean():.2%}", deviation, each, f"{seconds:.0f} s"))
+    return markdown_table(rows)
+
+
+class Comparison(NamedTuple):
+    """How much better one configuration is on the test set than another."""
+
+    difference: float  # of the mean accuracies
+    low: float  # of the 95% interval, were the test images drawn anew
+    high: float
+    p_values: tuple[float, ...]  # McNemar's exact test, of each pair of runs with the same seed
+
+
+def compare(results: dict[str, Any], name: str, other: str, measured: str = "test") -> Comparison:
+    """Compare a configuration with another, both on the same test images with the same seeds.
+
+    Parameters
+    ----------
+    results : dict
+    name, other : str
+        Of `CONFIGURATIONS`.
+    measured : {"test", "test_with_dropout"}, default "test"
+        How `other` was measured.
+    """
+    seeds = [seed for seed in results["runs"][name] if seed in results["runs"][other]]
+    ours = np.stack([_is_wrong(results["runs"][name][seed]["test"]) for seed in seeds])
+    theirs = np.stack([_is_wrong(results["runs"][other][seed][measured]) for seed in seeds])
+    gained = theirs.mean(axis=0) - ours.mean(axis=0)  # of each image, over the seeds
+    interval = stats.bootstrap((gained,), np.mean, n_resamples=2000, method="percentile", rng=0, batch=100)
+    p_values = tuple(
+        stats.binomtest(int((b & ~a).sum()), int((a ^ b).sum())).pvalue if (a ^ b).any() else 1.0
+        for a, b in zip(ours, theirs)
+    )
+    return Comparison(float(gained.mean()), *map(float, interval.confidence_interval), p_values)
+
+
+def _is_wrong(test: dict[str, Any]) -> np.ndarray:
+    wrong = np.zeros(test["images"], bool)
+    wrong[test["wrong"]] = True
+    return wrong
