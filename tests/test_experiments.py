@@ -1,0 +1,181 @@
+"""Trainings with seeds: what deforms and paces them, the sweep that goes on, the tests of their differences."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lenet_lab import experiments, tf
+from lenet_lab.deform import Strength, deform
+from lenet_lab.experiments import CONFIGURATIONS, Configuration, compare, read_experiments, run_experiments
+from lenet_lab.models import count_parameters
+from lenet_lab.schedules import warm_up_and_cosine
+
+STILL = Strength(rotation=0, shear=0, scale=0, shift=0, bend=0)
+
+
+def deformed(images, strength, steps=1):
+    """What `deform` makes of some images in each of some training steps."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 784])
+        tf.set_random_seed(1)
+        output = deform(x, strength)
+        next_step = tf.assign_add(tf.train.get_global_step(), 1)
+        session.run(tf.global_variables_initializer())
+        drawn = []
+        for _ in range(steps):
+            drawn.append(session.run(output, {x: images}))
+            session.run(next_step)
+        return drawn
+
+
+@pytest.fixture
+def bar():
+    """An upright bar through the centre, 4 pixels wide and 20 tall."""
+    image = np.zeros((28, 28), np.float32)
+    image[4:24, 12:16] = 1
+    return image
+
+
+def centre_and_slope(image):
+    """Centre of mass (row, column), and by how many columns a row moves the ink."""
+    image = image.reshape(28, 28)
+    rows, columns = np.mgrid[:28, :28]
+    centre = np.array([(image * rows).sum(), (image * columns).sum()]) / image.sum()
+    rows, columns = rows - centre[0], columns - centre[1]
+    return centre, (image * rows * columns).sum() / (image * rows**2).sum()
+
+
+def test_without_strength_an_image_stays_as_it_is(small):
+    np.testing.assert_array_equal(deformed(small.test.images[:20], STILL)[0], small.test.images[:20])
+
+
+@pytest.mark.parametrize(
+    "strength, most_shift, most_slope",
+    [
+        (STILL._replace(shift=3), 3, 0),
+        (STILL._replace(rotation=20), 0, 0.364),  # the tangent of 20 degrees
+        (STILL._replace(shear=0.3), 0, 0.3),
+    ],
+)
+def test_each_deformation_does_what_it_is_called_and_no_more(bar, strength, most_shift, most_slope):
+    (images,) = deformed(np.tile(bar.ravel(), (300, 1)), strength)
+    measured = [centre_and_slope(image) for image in images]
+    shifts = np.abs([centre - 13.5 for centre, _ in measured]).max()
+    slopes = np.abs([slope for _, slope in measured]).max()
+    assert 0.7 * most_shift <= shifts <= most_shift + 0.01
+    assert 0.7 * most_slope <= slopes <= 1.05 * most_slope + 0.001
+
+
+def test_scaling_keeps_the_proportion_of_ink(bar):
+    (images,) = deformed(np.tile(bar.ravel(), (300, 1)), STILL._replace(scale=0.2))
+    ink = images.sum(axis=1) / bar.sum()
+    assert 1 / 1.2**2 - 0.05 <= ink.min() < 0.85 and 1.2 < ink.max() <= 1 / 0.8**2 + 0.05
+
+
+def test_every_image_and_every_step_is_deformed_in_its_own_way(small):
+    images = np.tile(small.test.images[0], (50, 1))
+    first, second = deformed(images, Strength(), steps=2)
+    assert len({image.tobytes() for image in [*first, *second]}) == 100
+    assert first.min() >= 0 and first.max() <= 1
+    again, _ = deformed(images, Strength(), steps=2)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_rate_rises_and_falls():
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.train.get_or_create_global_step()
+        rate = warm_up_and_cosine(0.01, steps=100, warm_up=0.1)()
+        rates = []
+        for at in range(101):
+            session.run(step.assign(at))
+            rates.append(session.run(rate))
+    assert rates[0] == pytest.approx(0.001) and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert np.argmax(rates) in (9, 10) and max(rates) == pytest.approx(0.01)
+    assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[10:]) < 0).all()
+    assert rates[55] == pytest.approx(0.005)  # halfway down
+
+
+def test_every_lenet_of_the_experiments_has_61706_parameters():
+    for name, configuration in CONFIGURATIONS.items():
+        parameters = count_parameters(configuration.classifier(examples=1000).graph)
+        assert parameters == (7_850 if name == "softmax" else 61_706)
+
+
+QUICK = {
+    "quick": Configuration("quick", CONFIGURATIONS["softmax"].build, tf.train.GradientDescentOptimizer, epochs=2),
+    "dropped": CONFIGURATIONS["dropout"]._replace(epochs=1),
+}
+
+
+def test_a_sweep_goes_on_and_its_file_has_all(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "CONFIGURATIONS", QUICK)
+    file, logs = tmp_path / "results.json", str(tmp_path / "logs")
+    first = run_experiments(["quick"], [1], small, file, logs)
+    before = first["runs"]["quick"]["1"]
+    results = run_experiments(["quick", "dropped"], [1, 2], small, file, logs)
+    assert results == read_experiments(file) and results["data"] == "stand-in digits"
+    assert results["runs"]["quick"]["1"] == before  # not trained again
+    assert capsys.readouterr().out.count("== quick, seed") == 2
+    for run in results["runs"]["dropped"].values():
+        assert run["test"]["accuracy"] == 1 - len(run["test"]["wrong"]) / 500
+        assert run["test_with_dropout"]["wrong"] != run["test"]["wrong"]
+        assert len(run["loss"]) == len(run["validation_accuracy"]) == run["epochs"] == 1
+    table = experiments.accuracy_table(results).splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == [
+        "quick", "LeNet-5, Adam, dropout", "LeNet-5, Adam, dropout, dropout left on in the test"
+    ]  # fmt: skip
+
+
+def test_a_sweep_refuses_what_it_does_not_know(small, tmp_path):
+    with pytest.raises(ValueError, match="no configuration 'nonsense'; there are softmax, "):
+        run_experiments(["nonsense"], [1], small, tmp_path / "r.json", str(tmp_path))
+    (tmp_path / "r.json").write_text(json.dumps({"data": "MNIST", "runs": {}}))
+    with pytest.raises(ValueError, match="on MNIST, not on stand-in digits"):
+        run_experiments([], [1], small, tmp_path / "r.json", str(tmp_path))
+
+
+SWEEP = """
+import sys
+from lenet_lab import experiments, input_data
+experiments.CONFIGURATIONS = {"quick": experiments.CONFIGURATIONS["softmax"]._replace(epochs=400)}
+experiments.run_experiments(["quick"], [1], input_data.read_data_sets("unused", one_hot=True), sys.argv[1], sys.argv[2])
+"""
+
+
+def test_a_killed_sweep_goes_on_in_the_same_run(small_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    command = [sys.executable, "-c", SWEEP, str(tmp_path / "results.json"), str(tmp_path / "logs")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in process.stdout:
+        if line.startswith("Epoch:  08"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    first = next(line for line in process.stdout if line.startswith("Epoch: "))
+    process.kill()
+    process.communicate()
+    assert int(first.split()[1]) in (6, 11), "one after a checkpoint"
+    assert len(list((tmp_path / "logs").iterdir())) == 1
+
+
+def test_differences_are_tested_exactly():
+    def run(wrong):
+        return {"test": {"images": 1000, "wrong": wrong, "accuracy": 1 - len(wrong) / 1000}}
+
+    results = {"runs": {
+        "a": {"1": run(list(range(0, 10))), "2": run([])},
+        "b": {"1": run(list(range(5, 35))), "2": run([])},
+    }}  # fmt: skip
+    compared = compare(results, "a", "b")
+    assert compared.difference == pytest.approx(0.010)  # 10 and 0 wrong against 30 and 0, of 1000
+    # Of the 30 images that only one of the two read rightly, 25 were read by a.
+    assert compared.p_values == (pytest.approx(stats.binom.cdf(5, 30, 0.5) * 2), 1.0)
+    spread = 1.96 * np.std(np.r_[np.full(25, 0.5), np.full(5, -0.5), np.zeros(970)]) / 1000**0.5
+    assert compared.low == pytest.approx(0.010 - spread, abs=0.001)
+    assert compared.high == pytest.approx(0.010 + spread, abs=0.001)
