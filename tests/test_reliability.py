@@ -327,6 +327,7 @@ def file_size_limit(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorFlow's own thread tells, too
 @pytest.mark.parametrize("what", ["events", "checkpoint"])
 def test_a_full_disk_is_one_error_and_training_goes_on_when_there_is_room(trained, what, capfd, report):
     directory, mnist, digest = trained
