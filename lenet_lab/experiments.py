@@ -15,6 +15,7 @@ from lenet_lab.compat import tf
 from lenet_lab.deform import Strength, deform
 from lenet_lab.inference import parts
 from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.loop import cores
 from lenet_lab.models import (
     build_lenet5,
     build_lenet5_dropout,
@@ -137,6 +138,7 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
             "test": _misread(run, mnist.test),
             "tensorflow": tf.VERSION,
             "python": platform.python_version(),
+            "cores": cores(),
         }
         if run.classifier.keep_prob is not None:
             result["test_with_dropout"] = _misread(run, mnist.test, c.keep_prob)
