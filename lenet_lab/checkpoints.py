@@ -12,7 +12,7 @@ import numpy as np
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
 from lenet_lab.paths import whole_file
-from lenet_lab.runs import History, Run, check_fits, restore_model, seed_random_operations, start_run
+from lenet_lab.runs import History, Run, check_fits, reason, restore_model, seed_random_operations, start_run
 
 FOLDER = "checkpoints"
 KEPT = 3  # should the last one be damaged, there is one before it
@@ -58,8 +58,7 @@ def save_checkpoint(run: Run) -> str:
         with whole_file(path.with_suffix(".json")) as part:
             part.write_text(json.dumps(state, default=np.ndarray.tolist))
     except (OSError, tf.errors.OpError, ValueError, IndexError) as error:  # TensorFlow's kinds for a full disk differ
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"no checkpoint at {path}: {reason}; {what_stays(run)}") from error
+        raise CheckpointError(f"no checkpoint at {path} ({reason(error)}); {what_stays(run)}") from error
     for old in _found(folder)[:-KEPT]:
         _remove(old)
     return str(path)

@@ -62,7 +62,7 @@ class EventFile:
             self._failure = error
         if self._failure:
             raise OSError(
-                f"{self._directory}: no more events can be written ({str(self._failure).splitlines()[0]}); "
+                f"{self._directory}: no more events can be written ({reason(self._failure)}); "
                 "make room, then go on from the last checkpoint, if there is one, with resume_run"
             )
 
@@ -176,7 +176,7 @@ def restore_model(run: Run, path: str) -> None:
     try:
         run.classifier.saver.restore(run.session, path)
     except tf.errors.OpError as error:
-        raise ValueError(f"the model saved at {path} is damaged: {error.message.splitlines()[0]}") from error
+        raise ValueError(f"the model saved at {path} is damaged: {reason(error)}") from error
 
 
 def check_fits(classifier: Classifier, path: str) -> None:
@@ -207,6 +207,13 @@ def seed_random_operations(graph: tf.Graph, seed: int) -> None:
     for number, op in enumerate(random_operations, start=1):
         op._set_attr("seed", tf.AttrValue(i=seed))
         op._set_attr("seed2", tf.AttrValue(i=number))
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line: TensorFlow tells it between lines that tell where."""
+    where = ("Graph execution error", "Detected at", "Node:", " ", "\t")
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(where)]
+    return lines[0] if lines else type(error).__name__
 
 
 def _open_events(directory: str) -> tf.summary.FileWriter:

@@ -328,14 +328,18 @@ def file_size_limit(size):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorFlow's own thread
-@pytest.mark.parametrize("what", ["events", "checkpoint"])
-def test_a_full_disk_is_one_error_and_training_goes_on_when_there_is_room(trained, what, capfd, report):
+@pytest.mark.parametrize(
+    "size, kind, message",
+    [
+        (2_000, OSError, "no more events can be written .*File too large"),
+        # Softmax regression's variables have 31 kB, an epoch's events 20.
+        (30_000, CheckpointError, "File too large.* the last good checkpoint is .*epoch-0002"),
+    ],
+    ids=["events", "checkpoint"],
+)
+def test_a_full_disk_is_one_error_and_training_goes_on_when_there_is_room(trained, size, kind, message, report):
     directory, mnist, digest = trained
     run = resume_run(softmax(), str(directory))
-    kind, message = (CheckpointError, "the last good checkpoint is .*epoch-0002") if what == "checkpoint" else (
-        OSError, "no more events can be written .*File too large"
-    )  # fmt: skip
-    size = 30_000 if what == "checkpoint" else 2_000  # softmax regression's variables have 31 kB, an epoch's events 20
     with file_size_limit(size), pytest.raises(kind, match=message):
         optimize(run, mnist, 1, 64, checkpoint_every=1)
     run.close()
@@ -343,6 +347,7 @@ def test_a_full_disk_is_one_error_and_training_goes_on_when_there_is_room(traine
         optimize(run, mnist, 1, 64, checkpoint_every=1)
         assert victim.digest(run) == digest
     assert [event.step for event in read_events(directory).Scalars("Loss")] == list(range(30))
+    what = "a checkpoint" if kind is CheckpointError else "events"
     report(f"file-size limit met by {what}", "1", "one error; the checkpoint before is good; goes on bit-identically")
 
 
