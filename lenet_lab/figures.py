@@ -84,6 +84,54 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
     return figure
 
 
+def plot_bands(curves: Mapping[str, np.ndarray], quantity: str, data_name: str) -> Figure:
+    """Epoch by epoch, the mean over several seeds in a band from the lowest of them to the highest.
+
+    Parameters
+    ----------
+    curves : mapping
+        From a label to a float array [seeds, epochs]; at most four.
+    quantity : str
+        For the vertical axis, such as ``"validation loss (nats)"``; a loss's is logarithmic.
+    data_name : str
+        For the title.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for (label, values), colour, dash in zip(curves.items(), COLOURS, DASHES):
+        epochs = np.arange(1, values.shape[1] + 1)
+        axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
+        axis.plot(epochs, values.mean(axis=0), color=colour, linestyle=dash, label=f"{label}, {len(values)} seeds")
+    if "loss" in quantity:
+        axis.set_yscale("log")
+    axis.set(xlabel="epoch", ylabel=quantity, title=f"Mean, lowest and highest seed, on {data_name}")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def plot_seeds(accuracies: Mapping[str, np.ndarray], data_name: str) -> Figure:
+    """Each seed's test accuracy as a dot, their mean as a bar, one row for each training.
+
+    Parameters
+    ----------
+    accuracies : mapping
+        From a label to a float array [seeds].
+    data_name : str
+        For the title.
+    """
+    figure = Figure(figsize=(8, 0.45 * len(accuracies) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for row, values in enumerate(accuracies.values()):
+        axis.plot(100 * values, np.full(len(values), row), "o", color=COLOURS[0], alpha=0.6)
+        axis.plot(100 * values.mean(), row, "|", color=COLOURS[1], markersize=18, markeredgewidth=2)
+    axis.set_yticks(range(len(accuracies)), list(accuracies))
+    axis.invert_yaxis()
+    axis.set(xlabel="test accuracy (%)", title=f"Each seed and their mean, on {data_name}")
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
 def plot_architecture(classifier: Classifier) -> Figure:
     """The network with every shape and every layer's parameter count, read from its graph."""
     graph = classifier.graph

@@ -7,6 +7,7 @@ from lenet_lab import build_classifier, build_lenet5, build_lenet5_dropout, star
 from lenet_lab.events import Curve
 from lenet_lab.figures import (
     plot_architecture,
+    plot_bands,
     plot_class_accuracy,
     plot_confusion,
     plot_curves,
@@ -15,6 +16,7 @@ from lenet_lab.figures import (
     plot_filters,
     plot_mistakes,
     plot_prediction,
+    plot_seeds,
     write_figure,
 )
 from lenet_lab.inference import find_mistakes, layer_activations, multiply_adds, predict, trained_weights
@@ -50,6 +52,18 @@ def test_mistakes_are_those_of_the_probabilities_the_surest_first(run, small):
     assert all(np.diff(mistakes.probability) <= 0)
     told = texts(plot_mistakes(mistakes, small.name))
     assert f"{mistakes.true[0]}, read as {mistakes.predicted[0]}" in told and f"of the {len(wrong)} misread" in told
+
+
+def test_seeds_are_drawn_with_their_mean_and_their_extremes():
+    losses = np.array([[3.0, 2.0], [1.0, 4.0]])
+    (axis,) = plot_bands({"Adam": losses}, "validation loss (nats)", "data").axes
+    assert list(axis.lines[0].get_ydata()) == [2.0, 3.0] and axis.get_yscale() == "log"
+    band = axis.collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in band} == {(1, 1), (1, 3), (2, 2), (2, 4)}
+    figure = plot_seeds({"Adam": np.array([0.98, 0.99])}, "data")
+    dots, mean = figure.axes[0].lines
+    assert list(dots.get_xdata()) == [98, 99] and list(mean.get_xdata()) == [98.5]
+    assert "Adam" in texts(figure)
 
 
 def test_layers_are_told_with_their_shapes(run, small):
