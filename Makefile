@@ -12,7 +12,7 @@ lab: $(VENV)/installed
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
 
-# The long form of the tests of crashes, bad data and crowds: about 30 minutes; writes the table of docs/reliability.md.
+# The long form of the tests of crashes, bad data and crowds: about 25 minutes; writes the table of docs/reliability.md.
 reliability: $(VENV)/installed .venv-fuzz/installed
 	$(IN)/python -m pytest -n 0 --long tests/test_reliability.py
 

@@ -217,6 +217,18 @@ def compare(results: dict[str, Any], name: str, other: str, measured: str = "tes
     return Comparison(float(gained.mean()), *map(float, interval.confidence_interval), p_values)
 
 
+def comparison_table(results: dict[str, Any], pairs: Sequence[tuple[str, str]], measured: str = "test") -> str:
+    """How much each first configuration is better than the second, as Markdown; `measured` as in `compare`."""
+    remark = "" if measured == "test" else ", dropout left on in the test"
+    rows = [("better", "than", "by", "95% interval", "McNemar's exact p of each seed")]
+    for name, other in pairs:
+        c = compare(results, name, other, measured)
+        titles = CONFIGURATIONS[name].title, CONFIGURATIONS[other].title + remark
+        p_values = " ".join(f"{p:.2g}" for p in c.p_values)
+        rows.append((*titles, f"{c.difference:+.2%}", f"{c.low:+.2%} to {c.high:+.2%}", p_values))
+    return markdown_table(rows)
+
+
 def _is_wrong(test: dict[str, Any]) -> np.ndarray:
     wrong = np.zeros(test["images"], bool)
     wrong[test["wrong"]] = True

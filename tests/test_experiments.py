@@ -164,7 +164,7 @@ def test_a_killed_sweep_goes_on_in_the_same_run(small_folder, tmp_path, monkeypa
     assert len(list((tmp_path / "logs").iterdir())) == 1
 
 
-def test_differences_are_tested_exactly():
+def test_differences_are_tested_exactly(monkeypatch):
     def run(wrong):
         return {"test": {"images": 1000, "wrong": wrong, "accuracy": 1 - len(wrong) / 1000}}
 
@@ -179,3 +179,6 @@ def test_differences_are_tested_exactly():
     spread = 1.96 * np.std(np.r_[np.full(25, 0.5), np.full(5, -0.5), np.zeros(970)]) / 1000**0.5
     assert compared.low == pytest.approx(0.010 - spread, abs=0.001)
     assert compared.high == pytest.approx(0.010 + spread, abs=0.001)
+    monkeypatch.setattr(experiments, "CONFIGURATIONS", {name: Configuration(name.upper()) for name in "ab"})
+    row = experiments.comparison_table(results, [("a", "b")]).splitlines()[2]
+    assert row.startswith("| A      | B    | +1.00% | +") and row.endswith("| 0.00032 1                      |")
