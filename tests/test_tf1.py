@@ -172,17 +172,18 @@ def test_installed_libraries_keep_the_real_tensorflow_and_twice_is_once(tmp_path
     assert done.stdout == "fine\n", done.stderr
 
 
-def test_a_notebook_runs_in_order_and_its_plots_are_saved(run, tmp_path):
+def test_a_notebook_runs_in_order_saves_its_plots_and_ends_with_the_first_error(run, tmp_path):
     notebook = nbformat.v4.new_notebook()
     cells = ("import tensorflow as tf\na = tf.constant(3)", "%matplotlib inline\nimport matplotlib.pyplot as plt\n"
-             "plt.plot([1, 2]);", "print(tf.Session().run(a * 2))")  # fmt: skip
+             "plt.plot([1, 2]);", "print(tf.Session().run(a * 2))", "1 / 0", "print('after')")  # fmt: skip
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     (tmp_path / "course").mkdir()
     nbformat.write(notebook, tmp_path / "course" / "old.ipynb")
-    assert run("course/old.ipynb").stdout == "6\n"
+    done = run("course/old.ipynb", expect=1)
+    assert done.stdout == "6\n" and "ZeroDivisionError" in done.stderr
     assert (tmp_path / "old-figure-1.png").read_bytes().startswith(b"\x89PNG")
     executed = nbformat.read(tmp_path / "old.executed.ipynb", 4)
-    assert executed.cells[-1].outputs[0].text == "6\n"
+    assert executed.cells[-3].outputs[0].text == "6\n"
 
 
 def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch, capsys):
@@ -195,13 +196,6 @@ def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch, capsys):
     (tmp_path / "python2.py").write_text('print "hello"\n')
     with pytest.raises(SystemExit, match=r"python2.py, line 1: .*expected Python 3"):
         main(["python2.py"])
-
-
-def test_a_failing_cell_ends_the_notebook_with_its_error(run, tmp_path):
-    cells = [nbformat.v4.new_code_cell(text) for text in ("print('before')", "1 / 0", "print('after')")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "fails.ipynb")
-    done = run("fails.ipynb", expect=1)
-    assert done.stdout == "before\n" and "ZeroDivisionError" in done.stderr
 
 
 def code_cells(document):
