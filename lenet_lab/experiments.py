@@ -104,6 +104,7 @@ def run_experiments(
     results = read_experiments(file) if Path(file).exists() else {"data": mnist.name, "runs": {}}
     if results["data"] != mnist.name:
         raise ValueError(f"{file} has results on {results['data']}, not on {mnist.name}; name another file")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
     for seed in seeds:  # seed by seed: a first row of everything stands early
         for name in names:
             runs = results["runs"].setdefault(name, {})

@@ -114,7 +114,7 @@ QUICK = {
 
 def test_a_sweep_goes_on_and_its_file_has_all(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "CONFIGURATIONS", QUICK)
-    file, logs = tmp_path / "results.json", str(tmp_path / "logs")
+    file, logs = tmp_path / "new" / "results.json", str(tmp_path / "logs")
     first = run_experiments(["quick"], [1], small, file, logs)
     before = first["runs"]["quick"]["1"]
     results = run_experiments(["quick", "dropped"], [1, 2], small, file, logs)
