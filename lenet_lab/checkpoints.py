@@ -92,10 +92,9 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
     OSError
         If the run is still open, here or in another process.
     """
-    found = [path for path in _found(Path(directory, FOLDER)) if _is_whole(path)]
-    if not found:
+    path = last_whole(directory)
+    if path is None:
         raise ValueError(f"{directory} has no whole checkpoint, expected one of optimize(..., checkpoint_every=1)")
-    path = found[-1]
     check_fits(classifier, str(path))
     state = json.loads(path.with_suffix(".json").read_text())
     seed_random_operations(classifier.graph, state["place"]["seed"])
@@ -121,17 +120,22 @@ def resume_or_start(classifier: Classifier, path_pattern: str, seed: int | None 
         if not Path(path_pattern % number).exists():
             break
         newest = path_pattern % number
-    if newest and any(map(_is_whole, _found(Path(newest, FOLDER)))):
+    if newest and last_whole(newest):
         return resume_run(classifier, newest)
     return start_run(classifier, path_pattern, seed)
 
 
 def what_stays(run: Run) -> str:
     """In words, the last good checkpoint of a run."""
-    found = [path for path in _found(Path(run.directory, FOLDER)) if _is_whole(path)]
-    if not found:
+    path = last_whole(run.directory)
+    if path is None:
         return "no earlier checkpoint was made"
-    return f"the last good checkpoint is {found[-1]}, from which resume_run(classifier, {run.directory!r}) goes on"
+    return f"the last good checkpoint is {path}, from which resume_run(classifier, {run.directory!r}) goes on"
+
+
+def last_whole(directory: str) -> Path | None:
+    """A run's newest checkpoint to which nothing has happened since, without an ending; None if there is none."""
+    return next(filter(_is_whole, reversed(_found(Path(directory, FOLDER)))), None)
 
 
 def _found(folder: Path) -> list[Path]:

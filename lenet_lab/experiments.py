@@ -13,7 +13,7 @@ from lenet_lab.checkpoints import resume_or_start
 from lenet_lab.classifier import Classifier, build_classifier
 from lenet_lab.compat import tf
 from lenet_lab.deform import Strength, deform
-from lenet_lab.inference import parts
+from lenet_lab.inference import mistakes_among, predict
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.loop import cores
 from lenet_lab.models import (
@@ -149,17 +149,12 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
 
 def _misread(run: Run, dataset: DataSet, keep_prob: float = 1.0) -> dict[str, Any]:
     """The accuracy, which images were misread, and as what."""
-    c = run.classifier
-    kept = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
-    read = np.concatenate(
-        [run.session.run(c.y_pred_cls, {c.x: dataset.images[part]} | kept) for part in parts(dataset.num_examples)]
-    )
-    wrong = np.flatnonzero(read != dataset.labels.argmax(axis=1))
+    mistakes = mistakes_among(dataset, predict(run, dataset.images, keep_prob))
     return {
         "images": dataset.num_examples,
-        "accuracy": 1 - len(wrong) / dataset.num_examples,
-        "wrong": wrong.tolist(),
-        "read_as": read[wrong].tolist(),
+        "accuracy": 1 - len(mistakes.index) / dataset.num_examples,
+        "wrong": mistakes.index.tolist(),
+        "read_as": mistakes.predicted.tolist(),
     }
 
 

@@ -22,22 +22,27 @@ class Mistakes(NamedTuple):
     probability: np.ndarray  # float32 [count], of the predicted class
 
 
-def predict(run: Run, images: np.ndarray) -> np.ndarray:
-    """The probability of each class for each image, dropout off.
+def predict(run: Run, images: np.ndarray, keep_prob: float = 1.0) -> np.ndarray:
+    """The probability of each class for each image.
 
     Parameters
     ----------
     run : Run
     images : float32 array [count, 784]
         Values in [0, 1], ink is 1.
+    keep_prob : float, default 1
+        For a classifier with dropout: below 1, dropout is left on.
 
     Returns
     -------
     float32 array [count, 10]
         Rows sum to 1.
     """
-    y_pred, x = run.classifier.y_pred, run.classifier.x
-    return np.concatenate([run.session.run(y_pred, {x: images[part]}) for part in parts(len(images))])
+    c = run.classifier
+    dropout = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
+    return np.concatenate(
+        [run.session.run(c.y_pred, {c.x: images[part]} | dropout) for part in parts(len(images))]
+    )
 
 
 def parts(count: int) -> list[slice]:

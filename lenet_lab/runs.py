@@ -95,18 +95,18 @@ class Run:
         # obeys only the first session of a process; after another one, training is a little slower.
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
         self.session = tf.Session(graph=classifier.graph, config=config)
-        self.writer = _open_events(directory)
+        self._writers: list[tf.summary.FileWriter] = []
+        self.writer = self._open_events(directory)
 
     @functools.cached_property
     def validation_writer(self) -> tf.summary.FileWriter:
         """The event file of the validation curves, a run of its own in TensorBoard."""
-        return _open_events(str(Path(self.directory, VALIDATION)))
+        return self._open_events(str(Path(self.directory, VALIDATION)))
 
     def flush(self) -> None:
         """Bring all events to disk."""
-        self.writer.flush()
-        if "validation_writer" in self.__dict__:
-            self.validation_writer.flush()
+        for writer in self._writers:
+            writer.flush()
 
     def __enter__(self) -> "Run":
         return self
@@ -117,12 +117,19 @@ class Run:
     def close(self) -> None:
         """Close the session and the event files; a second call does nothing."""
         try:
-            self.writer.close()
-            if "validation_writer" in self.__dict__:
-                self.validation_writer.close()
+            for writer in self._writers:
+                writer.close()
         finally:
             self.session.close()
             self._lock.release()
+
+    def _open_events(self, directory: str) -> tf.summary.FileWriter:
+        """A new event file; TensorBoard reads a directory's in the order of their names."""
+        earlier = len(list(Path(directory).glob("events.out.tfevents.*")))
+        writer = tf.summary.FileWriter(directory, filename_suffix=f".{earlier}" if earlier else None)
+        writer.event_writer = EventFile(writer.event_writer, directory)
+        self._writers.append(writer)
+        return writer
 
 
 def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
@@ -214,11 +221,3 @@ def reason(error: Exception) -> str:
     where = ("Graph execution error", "Detected at", "Node:", " ", "\t")
     lines = [line for line in str(error).splitlines() if line and not line.startswith(where)]
     return lines[0] if lines else type(error).__name__
-
-
-def _open_events(directory: str) -> tf.summary.FileWriter:
-    """A new event file; TensorBoard reads a directory's in the order of their names."""
-    earlier = len(list(Path(directory).glob("events.out.tfevents.*")))
-    writer = tf.summary.FileWriter(directory, filename_suffix=f".{earlier}" if earlier else None)  # a name of its own
-    writer.event_writer = EventFile(writer.event_writer, directory)
-    return writer
