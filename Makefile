@@ -1,4 +1,4 @@
-# make lab    the whole lab: install, run the four notebooks, print the results (EPOCHS=1 for a quick look)
+# make lab    the whole lab: install, run the notebooks, print the results (EPOCHS=1 for a quick look)
 # make test   install, then the tests
 PYTHON ?= python3
 VENV := .venv
@@ -22,16 +22,17 @@ reliability: $(VENV)/installed .venv-fuzz/installed
 	@touch $@
 
 # Trains every configuration with five seeds on MNIST, hours; stopped and called again, it goes on. NAMES=adam for one.
+# FILE names the results' file; KEEP=beyond keeps that one's best network for `python -m lenet_lab predict`.
 experiments: $(VENV)/installed
-	$(IN)/python -m lenet_lab experiments $(NAMES)
+	$(IN)/python -m lenet_lab experiments $(NAMES) $(if $(FILE),--file $(FILE)) $(if $(KEEP),--keep $(KEEP))
 
 # Times the lab against other ways to run it; installs these first, about 6 GB.
 benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
-# For maintainers: re-execute the committed notebooks on MNIST; photograph TensorBoard; choose exact versions anew.
+# For maintainers: re-execute the committed notebooks on MNIST (NAMES=5_honest_figures.ipynb for one); photograph TensorBoard; choose exact versions anew.
 notebooks: $(VENV)/installed
-	$(IN)/python -m lenet_lab notebooks
+	$(IN)/python -m lenet_lab notebooks $(NAMES)
 
 screenshots: $(VENV)/installed
 	$(IN)/python tests/browser.py

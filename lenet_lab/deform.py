@@ -11,6 +11,7 @@ from scipy.interpolate import BSpline
 
 from lenet_lab.compat import tf
 from lenet_lab.models import draw_seed
+from lenet_lab.runs import seed_random_operations
 
 SIDE = 28
 CENTRE = (SIDE - 1) / 2
@@ -54,6 +55,16 @@ def deform(x: tf.Tensor, strength: Strength = Strength()) -> tf.Tensor:
         bent = tf.reshape(bent, [-1, 2, SIDE * SIDE])
         rows, columns = rows + bent[:, 0], columns + bent[:, 1]
     return _sample(x, rows, columns)
+
+
+def deform_images(images: np.ndarray, strength: Strength = Strength(), seed: int = 1) -> np.ndarray:
+    """Some images as one training step might see them, to look at; float32 arrays [count, 784]."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 784])
+        deformed = deform(x, strength)
+        seed_random_operations(graph, seed)
+        session.run(tf.global_variables_initializer())
+        return session.run(deformed, {x: images})
 
 
 def _affine(drawn: tf.Tensor, strength: Strength) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +24,17 @@ from lenet_lab.models import (
     count_parameters,
     markdown_table,
 )
-from lenet_lab.paths import whole_file
-from lenet_lab.runs import Run, save_model
-from lenet_lab.schedules import warm_up_and_cosine
+from lenet_lab.optimizers import AdamWithDecay, warm_up_and_cosine
+from lenet_lab.paths import EXPERIMENTS, whole_file
+from lenet_lab.predict import KEPT, open_model
+from lenet_lab.results import FILE as RESULT_FILE
+from lenet_lab.runs import MODEL_FILE, Run, save_model
 from lenet_lab.training import optimize
 
-FILE = "experiments/results.json"
+FILE = "logs/experiments/results.json"
 LOGS = "logs/experiments"
-SEEDS = (1, 2, 3, 4, 5)
 CHECKPOINT_EVERY = 5
+MEASURED = {"test": "", "test_with_dropout": ", dropout left on in the test"}  # how, and the tables' remark
 
 
 class Configuration(NamedTuple):
@@ -41,7 +44,7 @@ class Configuration(NamedTuple):
     build: Callable[..., tf.Tensor] = build_lenet5
     optimizer: Callable[..., tf.train.Optimizer] = tf.train.AdamOptimizer
     rate: float = 0.001
-    scheduled: bool = False  # the rate rises and falls, see `schedules`
+    scheduled: bool = False  # the rate rises and falls, see `optimizers`
     epochs: int = 40
     batch_size: int = 128
     keep_prob: float = 1.0
@@ -58,6 +61,7 @@ class Configuration(NamedTuple):
 
 AFFINE, BENT = Strength(bend=0.0), Strength()
 GRADIENT_DESCENT = tf.train.GradientDescentOptimizer
+SCHEDULED = Configuration("LeNet-5, Adam, schedule", rate=0.003, scheduled=True)
 CONFIGURATIONS = {
     "softmax": Configuration(
         "softmax regression", build_softmax_regression, GRADIENT_DESCENT, 0.01, epochs=50, batch_size=100
@@ -66,6 +70,15 @@ CONFIGURATIONS = {
     "adam": Configuration("LeNet-5, Adam"),
     "dropout": Configuration("LeNet-5, Adam, dropout", build_lenet5_dropout, keep_prob=0.75),
     "keep_prob_25": Configuration("LeNet-5, Adam, keep_prob 0.25", build_lenet5_dropout, keep_prob=0.25),
+    # Beyond the lab, one ingredient more each; how strong they are was chosen on the validation set.
+    "scheduled": SCHEDULED,
+    "affine": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine", deformed=AFFINE),
+    "bent": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine, bent", deformed=BENT),
+    "beyond": SCHEDULED._replace(
+        title="LeNet-5, Adam, schedule, affine, bent, decay",
+        deformed=BENT,
+        optimizer=partial(AdamWithDecay, decay=1e-4),
+    ),
 }
 
 
@@ -116,8 +129,8 @@ def run_experiments(
     return results
 
 
-def read_experiments(file: str | Path = FILE) -> dict[str, Any]:
-    """What `run_experiments` wrote."""
+def read_experiments(file: str | Path = EXPERIMENTS) -> dict[str, Any]:
+    """What `run_experiments` wrote, in the lab's folder by default the committed file."""
     return json.loads(Path(file).read_text())
 
 
@@ -129,6 +142,7 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
             run, mnist, c.epochs - run.epoch, c.batch_size, c.keep_prob, checkpoint_every=CHECKPOINT_EVERY
         )
         result = {
+            "directory": run.directory,
             "epochs": run.epoch,
             "parameters": count_parameters(run.classifier.graph),
             "loss": history.loss,
@@ -158,6 +172,49 @@ def _misread(run: Run, dataset: DataSet, keep_prob: float = 1.0) -> dict[str, An
     }
 
 
+def keep_best(results: dict[str, Any], name: str, folder: str | Path = KEPT) -> dict[str, Any]:
+    """Keep the network of one of a configuration's runs where `predict` finds it: the best on the validation set.
+
+    Parameters
+    ----------
+    results : dict
+    name : str
+        Of `CONFIGURATIONS`; its runs must still stand in their directories.
+    folder : path
+        It gets the network's variables, without the optimizer's, and a
+        `result.json` that tells where they come from.
+
+    Returns
+    -------
+    dict
+        What `result.json` then holds.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run, or its saved model is gone.
+    """
+    runs = results["runs"].get(name)
+    if not runs:
+        raise ValueError(f"nothing to keep of {name!r}; there are runs of {', '.join(results['runs'])}")
+    seed = max(runs, key=lambda seed: runs[seed]["validation_accuracy"][-1])
+    best = runs[seed]
+    told = {
+        "title": CONFIGURATIONS[name].title,
+        "data": results["data"],
+        "command": f"make experiments NAMES={name}",
+        "seed": int(seed),
+        "best_on_validation_of_seeds": sorted(map(int, runs)),
+        "validation_accuracy": best["validation_accuracy"][-1],
+        "test_accuracy": best["test"]["accuracy"],
+    } | {key: best[key] for key in ("epochs", "parameters", "tensorflow", "python", "cores")}
+    with open_model(f"{best['directory']}/{MODEL_FILE}") as run:
+        save_model(run, folder)
+    with whole_file(Path(folder, RESULT_FILE)) as part:
+        part.write_text(json.dumps(told, indent=1) + "\n")
+    return told
+
+
 def accuracies(results: dict[str, Any], name: str, measured: str = "test") -> np.ndarray:
     """Each seed's accuracy on the test set at the last epoch, float array [seeds].
 
@@ -166,13 +223,26 @@ def accuracies(results: dict[str, Any], name: str, measured: str = "test") -> np
     return np.array([run[measured]["accuracy"] for run in results["runs"][name].values()])
 
 
-def accuracy_table(results: dict[str, Any]) -> str:
-    """Every configuration's test accuracies as Markdown: mean, standard deviation, each seed's; its training time."""
+def per_epoch(results: dict[str, Any], name: str, measured: str) -> np.ndarray:
+    """What was measured after each epoch, such as ``"validation_loss"``; float array [seeds, epochs]."""
+    return np.array([run[measured] for run in results["runs"][name].values()])
+
+
+def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None) -> str:
+    """Test accuracies of configurations as Markdown: mean, standard deviation, each seed's; the training time.
+
+    Parameters
+    ----------
+    results : dict
+    names : sequence of str, optional
+        By default all that the results have.
+    """
     rows = [("model", "mean", "deviation", "each seed", "training time")]
-    for name, runs in results["runs"].items():
-        seconds = np.median([run["seconds"] for run in runs.values()])
-        for measured, remark in (("test", ""), ("test_with_dropout", ", dropout left on in the test")):
-            if all(measured in run for run in runs.values()):
+    for name in names or [name for name in CONFIGURATIONS if name in results["runs"]]:
+        runs = results["runs"][name].values()
+        seconds = np.median([run["seconds"] for run in runs])
+        for measured, remark in MEASURED.items():
+            if all(measured in run for run in runs):
                 values = accuracies(results, name, measured)
                 deviation = f"{values.std(ddof=1):.2%}" if len(values) > 1 else ""
                 each = " ".join(f"{value:.2%}" for value in values)
@@ -215,11 +285,10 @@ def compare(results: dict[str, Any], name: str, other: str, measured: str = "tes
 
 def comparison_table(results: dict[str, Any], pairs: Sequence[tuple[str, str]], measured: str = "test") -> str:
     """How much each first configuration is better than the second, as Markdown; `measured` as in `compare`."""
-    remark = "" if measured == "test" else ", dropout left on in the test"
     rows = [("better", "than", "by", "95% interval", "McNemar's exact p of each seed")]
     for name, other in pairs:
         c = compare(results, name, other, measured)
-        titles = CONFIGURATIONS[name].title, CONFIGURATIONS[other].title + remark
+        titles = CONFIGURATIONS[name].title, CONFIGURATIONS[other].title + MEASURED[measured]
         p_values = " ".join(f"{p:.2g}" for p in c.p_values)
         rows.append((*titles, f"{c.difference:+.2%}", f"{c.low:+.2%} to {c.high:+.2%}", p_values))
     return markdown_table(rows)

@@ -132,6 +132,16 @@ def plot_seeds(accuracies: Mapping[str, np.ndarray], data_name: str) -> Figure:
     return figure
 
 
+def plot_rate(rates: np.ndarray) -> Figure:
+    """A learning rate over the training steps, float array [steps]."""
+    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, color=COLOURS[0])
+    axis.set(xlabel="iteration", ylabel="learning rate", title=f"Up to {rates.max():.3g} and down to {rates[-1]:.1g}")
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def plot_architecture(classifier: Classifier) -> Figure:
     """The network with every shape and every layer's parameter count, read from its graph."""
     graph = classifier.graph

@@ -1,11 +1,11 @@
-"""Running the notebooks: all four for `make lab`, in place for `make notebooks`; are the committed ones fresh?"""
+"""Running the notebooks: all six for `make lab`, in place for `make notebooks`; are the committed ones fresh?"""
 
 import asyncio
 import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,26 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
-NOTEBOOKS = ("1_tensorflow_101.ipynb", "2_lenet5.ipynb", "3_adam.ipynb", "4_dropout.ipynb")
 # How long an epoch of each takes beside one of the first, for the estimate of the time left.
-EPOCH_COST = {"1_tensorflow_101.ipynb": 1, "2_lenet5.ipynb": 5, "3_adam.ipynb": 5, "4_dropout.ipynb": 5}
+EPOCH_COST = {
+    "1_tensorflow_101.ipynb": 1,
+    "2_lenet5.ipynb": 5,
+    "3_adam.ipynb": 5,
+    "4_dropout.ipynb": 5,
+    "5_honest_figures.ipynb": 0,
+    "6_beyond_99.ipynb": 6,
+}
+NOTEBOOKS = tuple(EPOCH_COST)
 # The modules whose text, with the notebook's own, makes its outputs.
 SOURCES = (
-    "blocks.py", "checkpoints.py", "classifier.py", "compat.py", "events.py", "figures.py", "inference.py",
-    "input_data.py", "loop.py", "models.py", "paths.py", "predict.py", "profiling.py", "results.py", "runs.py",
-    "training.py", "watch.py",
+    "blocks.py", "checkpoints.py", "classifier.py", "compat.py", "deform.py", "events.py", "figures.py",
+    "inference.py", "input_data.py", "loop.py", "models.py", "optimizers.py", "paths.py", "predict.py",
+    "profiling.py", "results.py", "runs.py", "training.py", "watch.py",
 )  # fmt: skip
 
 
 def run_lab(epochs: int | None, out: str = "executed") -> None:
-    """Run copies of the four notebooks in order, and print the table of their results.
+    """Run copies of the notebooks in order, and print the table of their results.
 
     The copies and their figures are kept in `out`, the runs in `logs`; both are
     ignored by git. What a notebook prints is shown as it comes, above one
@@ -55,7 +62,7 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
     if epochs is not None:
         parameters["epochs"] = epochs
     notebooks = {name: with_parameters(nbformat.read(folder / name, 4), parameters) for name in NOTEBOOKS}
-    work = {name: parameter(notebook, "epochs") * EPOCH_COST[name] for name, notebook in notebooks.items()}
+    work = {name: parameters_of(notebook).get("epochs", 0) * EPOCH_COST[name] for name, notebook in notebooks.items()}
     started = time.time()
     with tqdm(total=sum(work.values()), bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
         for done, (name, notebook) in enumerate(notebooks.items(), start=1):
@@ -68,19 +75,29 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
     print("\ntensorboard --logdir logs --host localhost")
 
 
-def make_notebooks() -> None:
-    """Re-execute the committed notebooks in place, on MNIST, at their own settings.
+def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
+    """Re-execute committed notebooks in place, on MNIST, at their own settings.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `NOTEBOOKS`, in the order to run them.
 
     Raises
     ------
+    ValueError
+        If there is no such notebook.
     lenet_lab.idx.DataError
         If the real MNIST can't be had: what is committed is never the stand-in's.
     """
     from lenet_lab import input_data  # late: imports TensorFlow
 
     folder = _notebook_folder()
+    unknown = sorted(set(names) - set(NOTEBOOKS))
+    if unknown:
+        raise ValueError(f"no notebook {unknown[0]!r}; there are {', '.join(NOTEBOOKS)}")
     input_data.read_mnist("MNIST_data/")  # before an hour's work
-    for name in NOTEBOOKS:
+    for name in names:
         print(f"\n== {name}", flush=True)
         notebook = nbformat.read(folder / name, 4)
         notebook.metadata["lenet_lab"] = {"made_from": made_from(notebook)}
@@ -131,24 +148,29 @@ def run_notebook(
 
 
 def with_parameters(notebook: nbformat.NotebookNode, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """The notebook with a cell after the one tagged `parameters` that sets some of them anew."""
+    """The notebook with a cell after the one tagged `parameters` that sets some of them anew, those that it has."""
+    own = parameters_of(notebook)
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items() if name in own)
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(text, metadata={"tags": ["injected-parameters"]}))
     return notebook
 
 
-def parameter(notebook: nbformat.NotebookNode, name: str) -> Any:
-    """The value that a notebook's parameter cells give a name."""
+def parameters_of(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """The values that a notebook's parameter cells give to names."""
     values: dict[str, Any] = {}
     for cell in notebook.cells:
         if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
-            exec(cell.source, values)  # the project's own cell, assignments only
-    return values[name]
+            exec(cell.source, {}, values)  # the project's own cell, assignments only
+    return values
 
 
 def made_from(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of all that makes a notebook's outputs: its own cells and the package's modules."""
+    """SHA-256 of what makes a notebook's outputs: its own cells and the package's modules.
+
+    The results of `experiments` that some show are not in it: new ones need not
+    be others for the configurations that a notebook shows.
+    """
     package = Path(__file__).parent
     texts = [cell.source for cell in notebook.cells] + [(package / name).read_text() for name in SOURCES]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +16,8 @@ from lenet_lab.inference import predict
 from lenet_lab.models import build_lenet5, build_softmax_regression
 from lenet_lab.runs import MODEL_FILE, Run, restore_model, saved_shapes, start_run
 
+KEPT = Path(__file__).parent / "trained"  # the best LeNet-5 of notebook 6, see `experiments.keep_best`
+KEPT_MODEL = KEPT / MODEL_FILE
 MOST_PIXELS = 50_000_000  # of a picture; a phone's have about 12 million
 WORKING_SIDE = 280  # what larger pictures are reduced to, ten times MNIST's side
 LEAST_CONTRAST = 0.15  # between ink and ground, of the whole range
@@ -80,8 +82,8 @@ def read_digit(path: str | Path) -> np.ndarray:
     return _centre(_fit(box)).ravel()
 
 
-def open_model(path: str | Path) -> Run:
-    """A run with the variables of a saved model, whichever of the lab's networks it is of.
+def open_model(path: str | Path = KEPT_MODEL) -> Run:
+    """A run with the variables of a saved model, by default the best; whichever of the lab's networks it is of.
 
     Its event file goes to a temporary folder. To be closed, or for a `with` block.
 
@@ -103,24 +105,11 @@ def open_model(path: str | Path) -> Run:
     return run
 
 
-def newest_model(logs: str) -> str:
-    """The LeNet-5 saved last below a folder.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    found = sorted(Path(logs).rglob(f"lenet5*/**/{MODEL_FILE}.index"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ValueError(f"no saved LeNet-5 below {Path(logs).absolute()}: train one first (make lab), or name one")
-    return str(found[-1].with_suffix(""))
-
-
-def trained_on(model: str | Path) -> str:
-    """The name of the data that a saved model was trained on, from the result beside it."""
+def told_of(model: str | Path = KEPT_MODEL) -> dict[str, Any]:
+    """What the result beside a saved model tells of it, among that ``"title"`` and ``"data"``."""
     kept = Path(model).parent / results.FILE
-    return json.loads(kept.read_text())["data"] if kept.exists() else "data that is not told"
+    untold = {"title": "a model", "data": "data that is not told"}
+    return json.loads(kept.read_text()) if kept.exists() else untold
 
 
 def _read_grey(path: str | Path) -> np.ndarray:

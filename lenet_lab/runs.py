@@ -163,11 +163,10 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     return run
 
 
-def save_model(run: Run) -> str:
-    """Save all variables in the run's directory; returns the path for `restore_model`."""
-    return run.classifier.saver.save(
-        run.session, str(Path(run.directory, MODEL_FILE)), write_meta_graph=False
-    )
+def save_model(run: Run, folder: str | Path | None = None) -> str:
+    """Save all variables, by default in the run's directory; returns the path for `restore_model`."""
+    path = Path(folder or run.directory, MODEL_FILE)
+    return run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=folder is None)
 
 
 def restore_model(run: Run, path: str) -> None:

@@ -9,28 +9,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet_lab import experiments, tf
-from lenet_lab.deform import Strength, deform
-from lenet_lab.experiments import CONFIGURATIONS, Configuration, compare, read_experiments, run_experiments
+from lenet_lab import build_classifier, experiments, tf
+from lenet_lab.deform import Strength, deform, deform_images
+from lenet_lab.experiments import (
+    CONFIGURATIONS,
+    Configuration,
+    compare,
+    keep_best,
+    read_experiments,
+    run_experiments,
+)
+from lenet_lab.inference import mistakes_among, predict
 from lenet_lab.models import count_parameters
-from lenet_lab.schedules import warm_up_and_cosine
+from lenet_lab.optimizers import AdamWithDecay, rates_of, warm_up_and_cosine
+from lenet_lab.predict import open_model, told_of
+from lenet_lab.runs import saved_shapes
 
 STILL = Strength(rotation=0, shear=0, scale=0, shift=0, bend=0)
-
-
-def deformed(images, strength, steps=1):
-    """What `deform` makes of some images in each of some training steps."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(tf.float32, [None, 784])
-        tf.set_random_seed(1)
-        output = deform(x, strength)
-        next_step = tf.assign_add(tf.train.get_global_step(), 1)
-        session.run(tf.global_variables_initializer())
-        drawn = []
-        for _ in range(steps):
-            drawn.append(session.run(output, {x: images}))
-            session.run(next_step)
-        return drawn
 
 
 @pytest.fixture
@@ -51,7 +46,7 @@ def centre_and_slope(image):
 
 
 def test_without_strength_an_image_stays_as_it_is(small):
-    np.testing.assert_array_equal(deformed(small.test.images[:20], STILL)[0], small.test.images[:20])
+    np.testing.assert_array_equal(deform_images(small.test.images[:20], STILL), small.test.images[:20])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +58,7 @@ def test_without_strength_an_image_stays_as_it_is(small):
     ],
 )
 def test_each_deformation_does_what_it_is_called_and_no_more(bar, strength, most_shift, most_slope):
-    (images,) = deformed(np.tile(bar.ravel(), (300, 1)), strength)
+    images = deform_images(np.tile(bar.ravel(), (300, 1)), strength)
     measured = [centre_and_slope(image) for image in images]
     shifts = np.abs([centre - 13.5 for centre, _ in measured]).max()
     slopes = np.abs([slope for _, slope in measured]).max()
@@ -72,32 +67,55 @@ def test_each_deformation_does_what_it_is_called_and_no_more(bar, strength, most
 
 
 def test_scaling_keeps_the_proportion_of_ink(bar):
-    (images,) = deformed(np.tile(bar.ravel(), (300, 1)), STILL._replace(scale=0.2))
+    images = deform_images(np.tile(bar.ravel(), (300, 1)), STILL._replace(scale=0.2))
     ink = images.sum(axis=1) / bar.sum()
     assert 1 / 1.2**2 - 0.05 <= ink.min() < 0.85 and 1.2 < ink.max() <= 1 / 0.8**2 + 0.05
 
 
 def test_every_image_and_every_step_is_deformed_in_its_own_way(small):
     images = np.tile(small.test.images[0], (50, 1))
-    first, second = deformed(images, Strength(), steps=2)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 784])
+        deformed = deform(x)
+        next_step = tf.assign_add(tf.train.get_global_step(), 1)
+        session.run(tf.global_variables_initializer())
+        first, again = (session.run(deformed, {x: images}) for _ in range(2))
+        session.run(next_step)
+        second = session.run(deformed, {x: images})
+    np.testing.assert_array_equal(first, again)
     assert len({image.tobytes() for image in [*first, *second]}) == 100
     assert first.min() >= 0 and first.max() <= 1
-    again, _ = deformed(images, Strength(), steps=2)
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(deform_images(images, seed=3), deform_images(images, seed=3))
+    assert (deform_images(images, seed=3) != deform_images(images, seed=4)).any()
 
 
 def test_the_rate_rises_and_falls():
-    with tf.Graph().as_default(), tf.Session() as session:
-        step = tf.train.get_or_create_global_step()
-        rate = warm_up_and_cosine(0.01, steps=100, warm_up=0.1)()
-        rates = []
-        for at in range(101):
-            session.run(step.assign(at))
-            rates.append(session.run(rate))
+    rates = rates_of(warm_up_and_cosine(0.01, steps=100, warm_up=0.1), steps=101)
     assert rates[0] == pytest.approx(0.001) and rates[-1] == pytest.approx(0, abs=1e-9)
     assert np.argmax(rates) in (9, 10) and max(rates) == pytest.approx(0.01)
     assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[10:]) < 0).all()
     assert rates[55] == pytest.approx(0.005)  # halfway down
+
+
+def test_decay_is_that_of_the_squared_weights_and_of_no_bias(small):
+    def plain(x):
+        return tf.matmul(x, tf.Variable(tf.ones([784, 10]))) + tf.Variable(tf.ones([10]))
+
+    def trained(optimizer, penalty):
+        classifier = build_classifier(plain, optimizer)
+        with classifier.graph.as_default():
+            weights, bias = tf.trainable_variables()
+            step = tf.train.AdamOptimizer(0.01).minimize(classifier.loss + 0.1 / 2 * tf.reduce_sum(weights**2))
+            with tf.Session() as session:
+                session.run(tf.global_variables_initializer())
+                batch = {classifier.x: small.train.images[:50], classifier.y_true: small.train.labels[:50]}
+                for _ in range(3):
+                    session.run(step if penalty else classifier.opt_step, batch)
+                return session.run([weights, bias])
+
+    decayed = trained(AdamWithDecay(0.01, decay=0.1), penalty=False)
+    for value, expected in zip(decayed, trained(tf.train.AdamOptimizer(0.01), penalty=True)):
+        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6)
 
 
 def test_every_lenet_of_the_experiments_has_61706_parameters():
@@ -125,10 +143,27 @@ def test_a_sweep_goes_on_and_its_file_has_all(small, tmp_path, monkeypatch, caps
         assert run["test"]["accuracy"] == 1 - len(run["test"]["wrong"]) / 500
         assert run["test_with_dropout"]["wrong"] != run["test"]["wrong"]
         assert len(run["loss"]) == len(run["validation_accuracy"]) == run["epochs"] == 1
+    assert experiments.per_epoch(results, "dropped", "validation_loss").shape == (2, 1)
     table = experiments.accuracy_table(results).splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
         "quick", "LeNet-5, Adam, dropout", "LeNet-5, Adam, dropout, dropout left on in the test"
     ]  # fmt: skip
+
+
+def test_the_best_network_on_the_validation_set_is_kept_and_nothing_else_of_it(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "CONFIGURATIONS", QUICK)
+    results = run_experiments(["dropped"], [1, 2], small, tmp_path / "results.json", str(tmp_path / "logs"))
+    runs = results["runs"]["dropped"]
+    told = keep_best(results, "dropped", tmp_path / "kept")
+    assert told["validation_accuracy"] == max(run["validation_accuracy"][-1] for run in runs.values())
+    assert told == told_of(tmp_path / "kept" / "model.ckpt") and told["data"] == "stand-in digits"
+    with open_model(tmp_path / "kept" / "model.ckpt") as run:
+        mistakes = mistakes_among(small.test, predict(run, small.test.images))
+    assert sorted(mistakes.index) == sorted(runs[str(told["seed"])]["test"]["wrong"])
+    shapes = saved_shapes(str(tmp_path / "kept" / "model.ckpt"))
+    with pytest.raises(ValueError, match="nothing to keep of 'adam'; there are runs of dropped"):
+        keep_best(results, "adam", tmp_path / "kept")
+    assert len(shapes) == 10 and sum(np.prod(shape) for shape in shapes.values()) == 61_706
 
 
 def test_a_sweep_refuses_what_it_does_not_know(small, tmp_path):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet_lab import build_classifier, build_lenet5, input_data, optimize, save_model, start_run, tf
+from lenet_lab import build_classifier, build_lenet5, evaluate, input_data, optimize, save_model, start_run, tf
 from lenet_lab.__main__ import main
 from lenet_lab.inference import predict
-from lenet_lab.predict import ImageError, open_model, predict_image, read_digit
+from lenet_lab.models import count_parameters
+from lenet_lab.predict import ImageError, open_model, predict_image, read_digit, told_of
 
 
 def drawing(size=(200, 300), ground=255, ink=0, stroke=22):
@@ -129,6 +130,22 @@ def test_the_command_tells_digit_probabilities_and_model(model, saved, capsys):
     assert lines[-11].startswith("Model: ") and model[1] in lines[-11]
     assert sorted(line.split()[0] for line in lines[-10:]) == [str(digit) for digit in range(10)]
     assert sum(float(line.split()[1].rstrip("%")) for line in lines[-10:]) == pytest.approx(100, abs=1)
+
+
+def test_without_a_model_named_the_committed_one_reads(saved, capsys):
+    assert main(["predict", str(saved(drawing()))]) == 0
+    told = told_of()
+    assert f"Model: {told['title']}, trained on MNIST" in capsys.readouterr().out
+
+
+def test_the_committed_model_has_the_accuracy_that_is_told_of_it(real_folder):
+    mnist = input_data.read_data_sets(real_folder, one_hot=True, fallback=False)
+    told = told_of()
+    with open_model() as run:
+        assert count_parameters(run.classifier.graph) == told["parameters"] == 61_706
+        assert evaluate(run, mnist.test) == pytest.approx(told["test_accuracy"], abs=1.5e-4)  # an image, by rounding
+        assert evaluate(run, mnist.validation) == pytest.approx(told["validation_accuracy"], abs=3e-4)
+    assert told["data"] == "MNIST" and {"command", "seed", "tensorflow", "python"} <= set(told)
 
 
 def test_the_command_refuses_in_one_sentence(model, saved, capsys):

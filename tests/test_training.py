@@ -27,8 +27,8 @@ from lenet_lab import (
 from lenet_lab.deform import deform
 from lenet_lab.events import read_curve, read_events, read_graph
 from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.optimizers import warm_up_and_cosine
 from lenet_lab.results import find_result, results_table, save_result
-from lenet_lab.schedules import warm_up_and_cosine
 from lenet_lab.training import train_epoch
 
 
