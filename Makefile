@@ -30,7 +30,8 @@ experiments: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
-# For maintainers: re-execute the committed notebooks on MNIST (NAMES=5_honest_figures.ipynb for one); photograph TensorBoard; choose exact versions anew.
+# For maintainers: re-execute the committed notebooks on MNIST (NAMES=5_honest_figures.ipynb for one);
+# photograph TensorBoard; choose exact versions anew.
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks $(NAMES)
 

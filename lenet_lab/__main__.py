@@ -58,7 +58,8 @@ def _experiments(chosen: argparse.Namespace) -> None:
     if file != EXPERIMENTS:
         committed = experiments.read_experiments()
         known = [name for name in names if name in committed["runs"]]
-        print(f"\n{EXPERIMENTS}:\n\n{experiments.accuracy_table(committed, known)}")
+        if known:
+            print(f"\n{EXPERIMENTS}:\n\n{experiments.accuracy_table(committed, known)}")
     if chosen.keep:
         kept = experiments.keep_best(results, chosen.keep)
         print(f"\nKept: {kept['title']}, seed {kept['seed']}, {kept['validation_accuracy']:.2%} on the validation set")

@@ -238,7 +238,9 @@ def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None) 
         By default all that the results have.
     """
     rows = [("model", "mean", "deviation", "each seed", "training time")]
-    for name in names or [name for name in CONFIGURATIONS if name in results["runs"]]:
+    if names is None:
+        names = [name for name in CONFIGURATIONS if name in results["runs"]]
+    for name in names:
         runs = results["runs"][name].values()
         seconds = np.median([run["seconds"] for run in runs])
         for measured, remark in MEASURED.items():

@@ -144,6 +144,7 @@ def test_a_sweep_goes_on_and_its_file_has_all(small, tmp_path, monkeypatch, caps
         assert run["test_with_dropout"]["wrong"] != run["test"]["wrong"]
         assert len(run["loss"]) == len(run["validation_accuracy"]) == run["epochs"] == 1
     assert experiments.per_epoch(results, "dropped", "validation_loss").shape == (2, 1)
+    assert len(experiments.accuracy_table(results, []).splitlines()) == 2  # of none, the heading alone
     table = experiments.accuracy_table(results).splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
         "quick", "LeNet-5, Adam, dropout", "LeNet-5, Adam, dropout, dropout left on in the test"
