@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lenet_lab.compat import tf
+from lenet_lab.optimizers import sharpness_aware
 
 
 class Classifier(NamedTuple):
@@ -21,6 +22,8 @@ class Classifier(NamedTuple):
     y_pred_cls: tf.Tensor  # int64 [None]
     loss: tf.Tensor  # float32 scalar, mean cross-entropy in nats
     optimizer: tf.train.Optimizer
+    radius: float  # how far uphill of the variables their gradient is taken, 0 for where they are
+    climb: tf.Operation | None  # takes them there; where there is one, it runs before every `opt_step`
     opt_step: tf.Operation
     accuracy: tf.Tensor  # float32 scalar in [0, 1]
     summary: tf.Tensor  # string, the scalars `Loss` and `Accuracy`
@@ -28,11 +31,16 @@ class Classifier(NamedTuple):
     saver: tf.train.Saver
     loops: dict[int, NamedTuple]  # by the number of shares; `lenet_lab.loop` fills it
 
+    def fed_dropout(self, keep_prob: float) -> dict[tf.Tensor, float]:
+        """What to feed for this chance of a feature to be kept; nothing where there is no dropout."""
+        return {} if self.keep_prob is None else {self.keep_prob: keep_prob}
+
 
 def build_classifier(
     build: Callable[..., tf.Tensor],
     optimizer: tf.train.Optimizer,
     deform: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    radius: float = 0.0,
 ) -> Classifier:
     """Build a network and the lab's graph around it, in a new `tf.Graph` (lab cells 2 to 13).
 
@@ -47,6 +55,8 @@ def build_classifier(
     deform : callable, optional
         From images [None, 784] to the images that are trained on in their
         place, such as `deform.deform`; nothing is measured on these.
+    radius : float, default 0
+        Above 0, the variables are trained as `optimizers.sharpness_aware` tells.
 
     Returns
     -------
@@ -85,7 +95,11 @@ def build_classifier(
             if learning_rate(optimizer) is None:
                 tf.train.get_or_create_global_step()  # a schedule goes by it
             # Otherwise the step is counted only where something asked for it, as dropout does.
-            opt_step = optimizer.minimize(loss, global_step=tf.train.get_global_step())
+            global_step = tf.train.get_global_step()
+            if radius:
+                climb, opt_step = sharpness_aware(optimizer, loss, radius, global_step)
+            else:
+                climb, opt_step = None, optimizer.minimize(loss, global_step=global_step)
 
         with tf.name_scope("accuracy"):
             correct_prediction = tf.equal(y_pred_cls, y_true_cls)
@@ -106,6 +120,8 @@ def build_classifier(
             y_pred_cls=y_pred_cls,
             loss=loss,
             optimizer=optimizer,
+            radius=radius,
+            climb=climb,
             opt_step=opt_step,
             accuracy=accuracy,
             summary=tf.summary.merge_all(),

@@ -49,6 +49,7 @@ class Configuration(NamedTuple):
     batch_size: int = 128
     keep_prob: float = 1.0
     deformed: Strength | None = None
+    radius: float = 0.0  # above 0, sharpness-aware
 
     def classifier(self, examples: int) -> Classifier:
         """A new graph, for a training set of so many examples."""
@@ -56,12 +57,15 @@ class Configuration(NamedTuple):
         if self.scheduled:
             rate = warm_up_and_cosine(self.rate, self.epochs * (examples // self.batch_size))
         deformed = None if self.deformed is None else lambda x: deform(x, self.deformed)
-        return build_classifier(self.build, self.optimizer(rate), deformed)
+        return build_classifier(self.build, self.optimizer(rate), deformed, self.radius)
 
 
 AFFINE, BENT = Strength(bend=0.0), Strength()
 GRADIENT_DESCENT = tf.train.GradientDescentOptimizer
 SCHEDULED = Configuration("LeNet-5, Adam, schedule", rate=0.003, scheduled=True)
+DECAYED = SCHEDULED._replace(
+    title="LeNet-5, Adam, schedule, affine, bent, decay", deformed=BENT, optimizer=partial(AdamWithDecay, decay=0.1)
+)
 CONFIGURATIONS = {
     "softmax": Configuration(
         "softmax regression", build_softmax_regression, GRADIENT_DESCENT, 0.01, epochs=50, batch_size=100
@@ -74,11 +78,8 @@ CONFIGURATIONS = {
     "scheduled": SCHEDULED,
     "affine": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine", deformed=AFFINE),
     "bent": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine, bent", deformed=BENT),
-    "beyond": SCHEDULED._replace(
-        title="LeNet-5, Adam, schedule, affine, bent, decay",
-        deformed=BENT,
-        optimizer=partial(AdamWithDecay, decay=1e-4),
-    ),
+    "decayed": DECAYED,
+    "beyond": DECAYED._replace(title="LeNet-5, beyond: the same, sharpness-aware, 60 epochs", radius=0.05, epochs=60),
 }
 
 

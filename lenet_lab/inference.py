@@ -39,10 +39,8 @@ def predict(run: Run, images: np.ndarray, keep_prob: float = 1.0) -> np.ndarray:
         Rows sum to 1.
     """
     c = run.classifier
-    dropout = {} if c.keep_prob is None else {c.keep_prob: keep_prob}
-    return np.concatenate(
-        [run.session.run(c.y_pred, {c.x: images[part]} | dropout) for part in parts(len(images))]
-    )
+    dropout = c.fed_dropout(keep_prob)
+    return np.concatenate([run.session.run(c.y_pred, {c.x: images[part]} | dropout) for part in parts(len(images))])
 
 
 def parts(count: int) -> list[slice]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from lenet_lab.blocks import find_shortcuts
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import tf
+from lenet_lab.optimizers import uphill
 
 Replaced = dict[tf.Tensor, tf.Tensor]  # from tensors of the classifier to what takes their place in a copy
 
@@ -137,11 +138,17 @@ def _update(
 ) -> tf.Operation:
     fed = variables if classifier.keep_prob is None else variables | {classifier.keep_prob: keep_prob}
     deformed = [{classifier.x: _copy([classifier.x_train], variables | part)[0]} for part in parts]
-    losses = [_copy([classifier.loss], fed | part | images)[0] for part, images in zip(parts, deformed)]
+
+    def loss(values):
+        at = fed | {variable.value(): value for variable, value in zip(trained, values)}
+        losses = [_copy([classifier.loss], at | part | images)[0] for part, images in zip(parts, deformed)]
+        return _mean(losses, sizes)
+
     trained = tf.trainable_variables()
-    gradients = classifier.optimizer.compute_gradients(
-        _mean(losses, sizes), [variables[variable.value()] for variable in trained]
-    )
+    values = [variables[variable.value()] for variable in trained]
+    if classifier.radius:
+        values = uphill(values, loss(values), classifier.radius)
+    gradients = classifier.optimizer.compute_gradients(loss(values), values)
     return classifier.optimizer.apply_gradients(
         [(gradient, variable) for (gradient, _), variable in zip(gradients, trained)],
         global_step=tf.train.get_global_step(),

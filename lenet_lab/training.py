@@ -77,7 +77,10 @@ def optimize(
     _check(mnist, epochs, batch_size, keep_prob, checkpoint_every)
     run.batch_size = batch_size
     watch.write_data(run, mnist)
-    watch.write_settings(run, {"batch size": batch_size, "epochs": epochs} | _dropout(run, {"keep_prob": keep_prob}))
+    settings = {"batch size": batch_size, "epochs": epochs}
+    if run.classifier.keep_prob is not None:
+        settings["keep_prob"] = keep_prob
+    watch.write_settings(run, settings)
     try:
         run.flush()
         for left in reversed(range(epochs)):
@@ -128,12 +131,13 @@ def iterate(
         Of each batch after its update; seconds since 1970.
     """
     c = run.classifier
-    dropout = _dropout(run, {c.keep_prob: keep_prob})
+    dropout = c.fed_dropout(keep_prob)
     records = []
     for x_batch, y_batch in zip(x_batches, y_batches):
         batch = {c.x: x_batch, c.y_true: y_batch}
         deformed = {} if c.x_train is c.x else {c.x: run.session.run(c.x_train, feed_dict=batch)}
-        run.session.run(c.opt_step, feed_dict=batch | deformed | dropout)
+        for step in (c.opt_step,) if c.climb is None else (c.climb, c.opt_step):
+            run.session.run(step, feed_dict=batch | deformed | dropout)
         loss, accuracy = run.session.run([c.loss, c.accuracy], feed_dict=batch)
         records.append((float(loss), float(accuracy), time.time()))
     return tuple(zip(*records))
@@ -191,11 +195,6 @@ def print_accuracy(run: Run, mnist: Datasets) -> None:
         watch.write_images(run, mistakes_among(mnist.test, probabilities))
     run.flush()
     print(f"Accuracy on test-set: {accuracy:.1%}")
-
-
-def _dropout(run: Run, setting: dict) -> dict:
-    """The setting, for a classifier with dropout; nothing for another one."""
-    return {} if run.classifier.keep_prob is None else setting
 
 
 def _check(mnist: Datasets, epochs: int, batch_size: int, keep_prob: float, checkpoint_every: int | None) -> None:

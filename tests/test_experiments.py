@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet_lab import build_classifier, experiments, tf
+from lenet_lab import experiments, tf
 from lenet_lab.deform import Strength, deform, deform_images
 from lenet_lab.experiments import (
     CONFIGURATIONS,
@@ -21,7 +21,7 @@ from lenet_lab.experiments import (
 )
 from lenet_lab.inference import mistakes_among, predict
 from lenet_lab.models import count_parameters
-from lenet_lab.optimizers import AdamWithDecay, rates_of, warm_up_and_cosine
+from lenet_lab.optimizers import AdamWithDecay, rates_of, sharpness_aware, warm_up_and_cosine
 from lenet_lab.predict import open_model, told_of
 from lenet_lab.runs import saved_shapes
 
@@ -97,25 +97,33 @@ def test_the_rate_rises_and_falls():
     assert rates[55] == pytest.approx(0.005)  # halfway down
 
 
-def test_decay_is_that_of_the_squared_weights_and_of_no_bias(small):
-    def plain(x):
-        return tf.matmul(x, tf.Variable(tf.ones([784, 10]))) + tf.Variable(tf.ones([10]))
+@pytest.mark.parametrize("rate", [0.01, lambda: tf.constant(0.01)])
+def test_decay_shrinks_weights_by_its_share_of_the_rate_and_no_bias(rate):
+    def after_a_step(optimizer):
+        with tf.Graph().as_default(), tf.Session() as session:
+            weights, bias = tf.Variable([[3.0], [-4.0]]), tf.Variable([5.0])
+            step = optimizer.minimize(tf.reduce_sum(weights**2) + tf.reduce_sum(bias**2))
+            session.run(tf.global_variables_initializer())
+            session.run(step)
+            return session.run([weights, bias])
 
-    def trained(optimizer, penalty):
-        classifier = build_classifier(plain, optimizer)
-        with classifier.graph.as_default():
-            weights, bias = tf.trainable_variables()
-            step = tf.train.AdamOptimizer(0.01).minimize(classifier.loss + 0.1 / 2 * tf.reduce_sum(weights**2))
-            with tf.Session() as session:
-                session.run(tf.global_variables_initializer())
-                batch = {classifier.x: small.train.images[:50], classifier.y_true: small.train.labels[:50]}
-                for _ in range(3):
-                    session.run(step if penalty else classifier.opt_step, batch)
-                return session.run([weights, bias])
+    decayed, plain = after_a_step(AdamWithDecay(rate, decay=0.5)), after_a_step(tf.train.AdamOptimizer(0.01))
+    np.testing.assert_allclose(decayed[0], plain[0] - 0.01 * 0.5 * np.array([[3.0], [-4.0]]), rtol=1e-6)
+    np.testing.assert_array_equal(decayed[1], plain[1])
 
-    decayed = trained(AdamWithDecay(0.01, decay=0.1), penalty=False)
-    for value, expected in zip(decayed, trained(tf.train.AdamOptimizer(0.01), penalty=True)):
-        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6)
+
+def test_a_sharpness_aware_step_takes_the_gradient_uphill():
+    with tf.Graph().as_default(), tf.Session() as session:
+        variable = tf.Variable([3.0, 4.0])
+        loss = tf.reduce_sum([1.0, 2.0] * variable**2) / 2
+        climb, step = sharpness_aware(tf.train.GradientDescentOptimizer(0.1), loss, radius=0.5, global_step=None)
+        session.run(tf.global_variables_initializer())
+        start, curvature = np.array([3.0, 4.0]), np.array([1.0, 2.0])
+        above = start + 0.5 * curvature * start / np.linalg.norm(curvature * start)
+        session.run(climb)
+        np.testing.assert_allclose(session.run(variable), above, rtol=1e-6)
+        session.run(step)
+        np.testing.assert_allclose(session.run(variable), start - 0.1 * curvature * above, rtol=1e-6)
 
 
 def test_every_lenet_of_the_experiments_has_61706_parameters():

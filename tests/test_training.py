@@ -27,7 +27,7 @@ from lenet_lab import (
 from lenet_lab.deform import deform
 from lenet_lab.events import read_curve, read_events, read_graph
 from lenet_lab.input_data import DataSet, Datasets
-from lenet_lab.optimizers import warm_up_and_cosine
+from lenet_lab.optimizers import AdamWithDecay, warm_up_and_cosine
 from lenet_lab.results import find_result, results_table, save_result
 from lenet_lab.training import train_epoch
 
@@ -239,18 +239,19 @@ def test_an_interrupt_loses_nothing_and_the_session_goes_on(small_folder, patter
 
 
 @pytest.mark.parametrize(
-    "build, optimizer, batch_size, deformed",
+    "build, optimizer, batch_size, more",
     [
-        (build_softmax_regression, lambda: tf.train.GradientDescentOptimizer(0.01), 100, None),
-        (build_lenet5, lambda: tf.train.GradientDescentOptimizer(0.02), 101, None),  # shares of unlike size
-        (build_lenet5, lambda: tf.train.AdamOptimizer(0.001), 128, None),
-        (build_lenet5_dropout, lambda: tf.train.AdamOptimizer(warm_up_and_cosine(0.001, 7)), 128, deform),
-        (build_lenet5, lambda: tf.train.MomentumOptimizer(0.01, 0.9), 7, None),  # one share
+        (build_softmax_regression, lambda: tf.train.GradientDescentOptimizer(0.01), 100, {}),
+        (build_lenet5, lambda: tf.train.GradientDescentOptimizer(0.02), 101, {}),  # shares of unlike size
+        (build_lenet5, lambda: tf.train.AdamOptimizer(0.001), 128, {}),
+        (build_lenet5_dropout, lambda: tf.train.AdamOptimizer(warm_up_and_cosine(0.001, 7)), 128, {"deform": deform}),
+        (build_lenet5_dropout, lambda: AdamWithDecay(0.001, 0.1), 101, {"deform": deform, "radius": 0.05}),
+        (build_lenet5, lambda: tf.train.MomentumOptimizer(0.01, 0.9), 7, {}),  # one share
     ],
 )
-def test_the_fast_loop_has_the_plain_loops_values(small, tmp_path, build, optimizer, batch_size, deformed):
+def test_the_fast_loop_has_the_plain_loops_values(small, tmp_path, build, optimizer, batch_size, more):
     def trained(fast):
-        classifier = build_classifier(build, optimizer(), deformed)
+        classifier = build_classifier(build, optimizer(), **more)
         with start_run(classifier, str(tmp_path / "run_%02d"), seed=5) as run:
             train_epoch(run, small.train, batch_size, keep_prob=0.6, fast=fast)
             assert bool(classifier.loops) == fast
