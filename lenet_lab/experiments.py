@@ -79,7 +79,7 @@ CONFIGURATIONS = {
     "affine": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine", deformed=AFFINE),
     "bent": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine, bent", deformed=BENT),
     "decayed": DECAYED,
-    "beyond": DECAYED._replace(title="LeNet-5, beyond: the same, sharpness-aware, 60 epochs", radius=0.05, epochs=60),
+    "beyond": DECAYED._replace(title=f"{DECAYED.title}, sharpness-aware", radius=0.05, epochs=60),
 }
 
 
