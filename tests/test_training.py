@@ -244,8 +244,13 @@ def test_an_interrupt_loses_nothing_and_the_session_goes_on(small_folder, patter
         (build_softmax_regression, lambda: tf.train.GradientDescentOptimizer(0.01), 100, {}),
         (build_lenet5, lambda: tf.train.GradientDescentOptimizer(0.02), 101, {}),  # shares of unlike size
         (build_lenet5, lambda: tf.train.AdamOptimizer(0.001), 128, {}),
-        (build_lenet5_dropout, lambda: tf.train.AdamOptimizer(warm_up_and_cosine(0.001, 7)), 128, {"deform": deform}),
-        (build_lenet5_dropout, lambda: AdamWithDecay(0.001, 0.1), 101, {"deform": deform, "radius": 0.05}),
+        # With all that `experiments` adds.
+        (
+            build_lenet5_dropout,
+            lambda: AdamWithDecay(warm_up_and_cosine(0.001, 7), decay=0.1),
+            128,
+            {"deform": deform, "radius": 0.05},
+        ),
         (build_lenet5, lambda: tf.train.MomentumOptimizer(0.01, 0.9), 7, {}),  # one share
     ],
 )
