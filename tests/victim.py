@@ -2,8 +2,9 @@
 
 Without arguments, each line it reads is a folder. It forks a process that trains
 there, prints its number, and when it ends its exit code. TensorFlow is thus
-imported once. With a folder, it trains every kind of network there; with a
-folder and a number, it starts so many runs there at once.
+imported once. With a folder, it trains every kind of network there, with a
+folder and the word `few` only some; with a folder and a number, it starts so
+many runs there at once.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -39,6 +41,7 @@ KINDS = {
     "LeNet-5, Adam, dropout": (build_lenet5_dropout, lambda: tf.train.AdamOptimizer(0.001), True),
     "LeNet-5, Adam, dropout, plain loop": (build_lenet5_dropout, lambda: tf.train.AdamOptimizer(0.001), False),
 }
+FEW = ("softmax, gradient descent", "LeNet-5, Adam, dropout", "LeNet-5, Adam, dropout, plain loop")
 
 
 def digits() -> Datasets:
@@ -71,10 +74,11 @@ def train(folder: str) -> None:
         Path(folder, "digest").write_text(digest(run))
 
 
-def print_digests(folder: str) -> None:
+def print_digests(folder: str, kinds: Iterable[str] = KINDS) -> None:
     """Train each kind for two epochs; print what came of it."""
     mnist = digits()
-    for name, (build, optimizer, fast) in KINDS.items():
+    for name in kinds:
+        build, optimizer, fast = KINDS[name]
         with start_run(build_classifier(build, optimizer()), f"{folder}/run_%02d", seed=7) as run:
             with redirect_stdout(sys.stderr):
                 optimize(run, mnist, 2, 64, fast=fast)
@@ -118,5 +122,7 @@ if __name__ == "__main__":
             serve()
         case [folder]:
             print_digests(folder)
+        case [folder, "few"]:
+            print_digests(folder, FEW)
         case [folder, count]:
             start_many(folder, int(count))
