@@ -66,6 +66,7 @@ SCHEDULED = Configuration("LeNet-5, Adam, schedule", rate=0.003, scheduled=True)
 DECAYED = SCHEDULED._replace(
     title="LeNet-5, Adam, schedule, affine, bent, decay", deformed=BENT, optimizer=partial(AdamWithDecay, decay=0.1)
 )
+SHARPNESS_AWARE = DECAYED._replace(title=f"{DECAYED.title}, sharpness-aware", radius=0.05)
 CONFIGURATIONS = {
     "softmax": Configuration(
         "softmax regression", build_softmax_regression, GRADIENT_DESCENT, 0.01, epochs=50, batch_size=100
@@ -79,7 +80,9 @@ CONFIGURATIONS = {
     "affine": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine", deformed=AFFINE),
     "bent": SCHEDULED._replace(title="LeNet-5, Adam, schedule, affine, bent", deformed=BENT),
     "decayed": DECAYED,
-    "beyond": DECAYED._replace(title=f"{DECAYED.title}, sharpness-aware", radius=0.05, epochs=60),
+    "longer": DECAYED._replace(title=f"{DECAYED.title}, 60 epochs", epochs=60),
+    "sharpness_aware": SHARPNESS_AWARE,
+    "beyond": SHARPNESS_AWARE._replace(title=f"{SHARPNESS_AWARE.title}, 60 epochs", epochs=60),
 }
 
 
@@ -229,7 +232,7 @@ def per_epoch(results: dict[str, Any], name: str, measured: str) -> np.ndarray:
     return np.array([run[measured] for run in results["runs"][name].values()])
 
 
-def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None) -> str:
+def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None, times: bool = True) -> str:
     """Test accuracies of configurations as Markdown: mean, standard deviation, each seed's; the training time.
 
     Parameters
@@ -237,6 +240,8 @@ def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None) 
     results : dict
     names : sequence of str, optional
         By default all that the results have.
+    times : bool, default True
+        Whether the median of the seeds' training times is told. Only those of one machine can be compared.
     """
     rows = [("model", "mean", "deviation", "each seed", "training time")]
     if names is None:
@@ -251,7 +256,7 @@ def accuracy_table(results: dict[str, Any], names: Sequence[str] | None = None) 
                 each = " ".join(f"{value:.2%}" for value in values)
                 title = CONFIGURATIONS[name].title + remark
                 rows.append((title, f"{values.mean():.2%}", deviation, each, f"{seconds:.0f} s"))
-    return markdown_table(rows)
+    return markdown_table(rows if times else [row[:-1] for row in rows])
 
 
 class Comparison(NamedTuple):

@@ -157,6 +157,9 @@ def test_a_sweep_goes_on_and_its_file_has_all(small, tmp_path, monkeypatch, caps
     assert [line.split("|")[1].strip() for line in table[2:]] == [
         "quick", "LeNet-5, Adam, dropout", "LeNet-5, Adam, dropout, dropout left on in the test"
     ]  # fmt: skip
+    untimed = experiments.accuracy_table(results, times=False).splitlines()
+    assert [line.split("|")[:5] for line in untimed[::2]] == [line.split("|")[:5] for line in table[::2]]
+    assert "time" in table[0] and "time" not in untimed[0]
 
 
 def test_the_best_network_on_the_validation_set_is_kept_and_nothing_else_of_it(small, tmp_path, monkeypatch):

@@ -1,14 +1,20 @@
 """A picture of a digit: how it is brought to MNIST's form, what is refused, the command line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from lenet_lab import build_classifier, build_lenet5, evaluate, input_data, optimize, save_model, start_run, tf
 from lenet_lab.__main__ import main
+from lenet_lab.experiments import CONFIGURATIONS, read_experiments
 from lenet_lab.inference import predict
 from lenet_lab.models import count_parameters
+from lenet_lab.paths import EXPERIMENTS
 from lenet_lab.predict import ImageError, open_model, predict_image, read_digit, told_of
+
+ROOT = Path(__file__).parent.parent
 
 
 def drawing(size=(200, 300), ground=255, ink=0, stroke=22):
@@ -136,6 +142,16 @@ def test_without_a_model_named_the_committed_one_reads(saved, capsys):
     assert main(["predict", str(saved(drawing()))]) == 0
     told = told_of()
     assert f"Model: {told['title']}, trained on MNIST" in capsys.readouterr().out
+
+
+def test_what_is_told_of_the_committed_model_is_in_the_committed_results():
+    told = told_of()
+    (name,) = (name for name, c in CONFIGURATIONS.items() if c.title == told["title"])
+    runs = read_experiments(ROOT / EXPERIMENTS)["runs"][name]
+    best = runs[str(told["seed"])]
+    assert told["command"].endswith(f"NAMES={name}") and sorted(map(int, runs)) == told["best_on_validation_of_seeds"]
+    assert told["epochs"] == best["epochs"] and told["test_accuracy"] == best["test"]["accuracy"]
+    assert told["validation_accuracy"] == max(run["validation_accuracy"][-1] for run in runs.values())
 
 
 def test_the_committed_model_has_the_accuracy_that_is_told_of_it(real_folder):
