@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -61,10 +61,9 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
         If no mirror gave the file.
     """
     unfinished = folder / UNFINISHED
-    unfinished.mkdir(exist_ok=True)
     part, lock = unfinished / name, unfinished / (name + ".lock")
     failures = []
-    with FileLock(lock):
+    with _locked(lock):
         for mirror in () if (folder / name).exists() else mirrors:
             url = mirror.rstrip("/") + "/" + name
             try:
@@ -79,6 +78,15 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
     lock.unlink(missing_ok=True)
     with suppress(OSError):  # another file's download is in it
         unfinished.rmdir()
+
+
+def _locked(lock: Path) -> AbstractContextManager:
+    """Held until the `with` ends. A process that is done may delete the folder at any moment before."""
+    while True:
+        with suppress(FileExistsError):
+            lock.parent.mkdir()
+        with suppress(FileNotFoundError):
+            return FileLock(lock).acquire()
 
 
 def _bring(url: str, part: Path, sha256: str | None) -> None:
