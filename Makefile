@@ -1,10 +1,11 @@
-# make lab    the whole lab: install, run the notebooks, print the results (EPOCHS=1 for a quick look)
-# make test   install, then the tests
+# make lab    the whole lab: installs, runs the notebooks, prints the results (EPOCHS=1 for a quick look)
+# make test   installs, then runs the tests (TESTS=tests/test_paths.py for some of them)
+# make check  installs, then checks style, types, the order of imports and docstrings
 PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test reliability experiments benchmark notebooks screenshots pins clean
+.PHONY: lab test check reliability experiments benchmark notebooks screenshots pins clean
 
 lab: $(VENV)/installed
 	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -12,7 +13,16 @@ lab: $(VENV)/installed
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
 
-# The long form of the tests of crashes, bad data and crowds: about 25 minutes; writes the table of docs/reliability.md.
+# Each of these reads its settings from pyproject.toml. `ruff format .` and `ruff check --fix .` mend what they can.
+check: $(VENV)/installed
+	$(IN)/ruff check .
+	$(IN)/ruff format --check .
+	$(IN)/mypy
+	$(IN)/lint-imports
+	$(IN)/python tools/check_docstrings.py
+
+# The long form of the tests of crashes, bad data and many processes at once. It takes about 25 minutes and writes the
+# table in docs/reliability.md.
 reliability: $(VENV)/installed .venv-fuzz/installed
 	$(IN)/python -m pytest -n 0 --long tests/test_reliability.py
 
@@ -21,28 +31,31 @@ reliability: $(VENV)/installed .venv-fuzz/installed
 	.venv-fuzz/bin/python -m pip install --quiet atheris numpy
 	@touch $@
 
-# Trains every configuration with five seeds on MNIST, hours; stopped and called again, it goes on. NAMES=adam for one.
-# FILE names the results' file; KEEP=beyond keeps that one's best network for `python -m lenet_lab predict`.
+# Trains every configuration with five seeds on MNIST, which takes hours. Call it again after a stop, and it goes on.
+# NAMES=adam trains one configuration only; FILE names the file of results; KEEP=beyond keeps the best network of that
+# configuration for `python -m lenet_lab predict`.
 experiments: $(VENV)/installed
 	$(IN)/python -m lenet_lab experiments $(NAMES) $(if $(FILE),--file $(FILE)) $(if $(KEEP),--keep $(KEEP))
 
-# Times the lab against other ways to run it; installs these first, about 6 GB.
+# Times the lab against other ways to run it. It installs these first, about 6 GB.
 benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
-# For maintainers: re-execute the committed notebooks on MNIST (NAMES=5_honest_figures.ipynb for one);
-# photograph TensorBoard; choose exact versions anew.
+# For maintainers. `notebooks` runs the committed notebooks again on MNIST (NAMES=5_honest_figures.ipynb for one),
+# `screenshots` photographs TensorBoard, `pins` chooses new exact versions. (With UPGRADE= in its call, `pins` keeps the
+# versions that are there and only adds what is missing.)
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks $(NAMES)
 
 screenshots: $(VENV)/installed
-	$(IN)/python tests/browser.py
+	$(IN)/python tools/browser.py
 
+UPGRADE := --upgrade
 pins:
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --generate-hashes \
-	    --no-annotate --no-emit-index-url --upgrade --custom-compile-command "make pins" -o requirements.txt
+	uv pip compile pyproject.toml --extra test --extra check --universal --python-version 3.10 --generate-hashes \
+	    --no-annotate --no-emit-index-url $(UPGRADE) --custom-compile-command "make pins" -o requirements.txt
 
-# The stamp is newer than what it was installed from, so a change of either installs again.
+# The stamp is newer than the files it was installed from, so a change to either of them installs again.
 $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "This lab needs Python 3.10 to 3.13; $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
@@ -52,4 +65,5 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-fuzz executed .pytest_cache *.egg-info
+	rm -rf $(VENV) .venv-fuzz benchmarks/.environments executed build *.egg-info
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
