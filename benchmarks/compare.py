@@ -1,4 +1,4 @@
-"""Every way to run this lab, timed side by side: `make benchmark` writes results.json and figures beside this file."""
+"""Time every way to run this lab side by side; `make benchmark` writes results.json and results.svg here."""
 
 import argparse
 import json
@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from lenet_lab import input_data, tf
-from lenet_lab.figures import COLOURS, write_figure
-from lenet_lab.loop import cores
-from lenet_lab.models import markdown_table
+from lenet_lab.analysis.figures import COLOURS, write_figure
+from lenet_lab.analysis.tables import markdown_table
+from lenet_lab.compat import cores
 
 HERE = Path(__file__).parent
 BATCH_SIZES = (1, 8, 32, 128, 512, 1024, 4096)
@@ -29,13 +30,13 @@ TRAINING_SETS = (1000, 5000, 20000, 55000)
 
 
 class Contender(NamedTuple):
-    """A way to train: a script of `contenders`, in an environment of its own or in the lab's."""
+    """A way to train: a script in `contenders/`, run in an environment of its own or in the lab's."""
 
     title: str
     script: str
-    packages: tuple[str, ...] = ()  # what its environment has; none: it runs in the lab's
-    variables: dict[str, str] = {}
-    python: str = "python3"  # one that its packages install on
+    packages: tuple[str, ...] = ()  # installed in its environment; without any, it runs in the lab's
+    variables: Mapping[str, str] = MappingProxyType({})  # of the process's environment
+    python: str = "python3"  # a version that its packages support
 
 
 OURS = Contender("lenet_lab", "ours.py")
@@ -56,29 +57,32 @@ CONTENDERS = (
 
 
 class Worker:
-    """A contender's process, which waits for what to do."""
+    """The process of a contender, which waits for commands."""
 
     def __init__(self, contender: Contender, data: Path, *options: str):
         python = environment(contender)
         started = time.time()
-        # What it runs on is told in CONTENDERS, not inherited; the lab switches oneDNN on for itself.
+        # CONTENDERS says who runs with oneDNN, so the setting is not inherited. The lab switches it on itself.
         variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
         variables |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1", **contender.variables}
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process runs
         self.process = subprocess.Popen(
             [python, str(HERE / "contenders" / contender.script), str(data), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=variables,
         )  # fmt: skip
         self.seconds_to_first_step = self._answer()["ready"] - started
 
-    def ask(self, what: str) -> dict:
-        self.process.stdin.write(what + "\n")
+    def ask(self, command: str) -> dict:
+        """Send a command, `epoch` or `report`, and wait for the answer."""
+        self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
+        """End the process."""
         self.process.stdin.close()
         self.process.wait()
+        self.errors.close()
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
@@ -89,7 +93,7 @@ class Worker:
 
 
 def environment(contender: Contender) -> str:
-    """The Python of a contender's virtual environment, made if need be."""
+    """Return the Python of a contender's environment, which is installed first if necessary."""
     if not contender.packages:
         return sys.executable
     base = find_python(contender.python)
@@ -104,7 +108,7 @@ def environment(contender: Contender) -> str:
 
 
 def find_python(name: str) -> str | None:
-    """A Python of this name on the path or among pyenv's versions; `python3` is the one that runs this."""
+    """Find a Python of this name on the path or among pyenv's versions; `python3` is the one that runs this script."""
     if name == "python3":
         return sys.executable
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
@@ -113,14 +117,14 @@ def find_python(name: str) -> str | None:
 
 
 def write_data(path: Path) -> str:
-    """The training images and labels as the contenders read them; returns the data's name."""
+    """Write the training images and labels to a file for the contenders; returns the data's name."""
     mnist = input_data.read_data_sets("MNIST_data/", one_hot=True)
     np.savez(path, images=mnist.train.images, labels=mnist.train.labels.argmax(axis=1).astype(np.uint8))
     return mnist.name
 
 
 def race(contenders: Sequence[Contender], data: Path, rounds: int, *options: str) -> dict[str, dict]:
-    """Each contender trains an epoch per round, one after the other, and another one is first each time."""
+    """Let each contender train one epoch per round, one after the other; each round starts with the next one."""
     workers = {}
     for contender in tqdm(contenders, desc="starting", leave=False):
         workers[contender.title] = Worker(contender, data, *options)
@@ -138,25 +142,25 @@ def race(contenders: Sequence[Contender], data: Path, rounds: int, *options: str
 
 
 def growth(data: Path) -> dict[str, dict]:
-    """Seconds per 1,000 images, ours and the lab's loop, by batch size and by the training set's size."""
+    """Time 1,000 images, by lenet_lab and by the lab's loop, for many batch sizes and sizes of the training set."""
     curves = {"batch size": {}, "training set": {}}
     settings = [("batch size", size, size, max(1000, min(20000, 40 * size))) for size in BATCH_SIZES]
     settings += [("training set", size, 128, size) for size in TRAINING_SETS]
     for kind, value, batch_size, examples in tqdm(settings, desc="growth", leave=False):
         options = ("--batch-size", str(batch_size), "--examples", str(examples))
         raced = race([OURS, LAB_LOOP], data, 3, *options)
-        whole = examples // batch_size * batch_size
-        curves[kind][value] = {t: statistics.median(r["seconds"]) * 1000 / whole for t, r in raced.items()}
+        trained = examples // batch_size * batch_size  # only whole batches count
+        curves[kind][value] = {t: statistics.median(r["seconds"]) * 1000 / trained for t, r in raced.items()}
     return curves
 
 
 def ratios(results: dict[str, dict], title: str) -> list[float]:
-    """How many times as long as ours it took, round by round."""
+    """Return, round by round, how many times as long as lenet_lab a contender took."""
     return [other / ours for other, ours in zip(results[title]["seconds"], results[OURS.title]["seconds"])]
 
 
 def table(results: dict[str, dict], examples: int) -> str:
-    """The results as Markdown."""
+    """Make a Markdown table of the results."""
     heading = ("", "s/epoch", "times ours", "lowest to highest", "images/s", "first step", "memory", "in kernels")
     rows = [heading]
     for title, result in results.items():
@@ -172,7 +176,7 @@ def table(results: dict[str, dict], examples: int) -> str:
 
 
 def plot(outcome: dict) -> Figure:
-    """How long each took beside ours, and how the cost grows."""
+    """Draw how long each contender took compared with lenet_lab, and how the cost grows."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     bars, by_batch, by_set = figure.subplots(1, 3, width_ratios=(1.6, 1, 1))
     titles = list(reversed(outcome["lenet5"]))
@@ -192,13 +196,14 @@ def plot(outcome: dict) -> Figure:
 
 
 def main() -> None:
+    """Run the benchmark, write its results and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="epochs of each contender (default: 7)")
-    parser.add_argument("--examples", type=int, default=55000, help="training images (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="epochs that each contender trains (default: 7)")
+    parser.add_argument("--examples", type=int, default=55000, help="number of training images (default: 55000, all)")
     arguments = parser.parse_args()
     contenders = [c for c in CONTENDERS if find_python(c.python)]
     for missing in [c for c in CONTENDERS if c not in contenders]:
-        print(f"{missing.title} is left out: no {missing.python} here", file=sys.stderr)
+        print(f"{missing.title} is left out: it needs {missing.python}, which was not found", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data.npz")
         name = write_data(data)
@@ -221,7 +226,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's name, and whether it has the AVX-512 that TensorFlow asks of it to use oneDNN unasked."""
+    """Return the processor's name, and whether it has AVX-512, without which TensorFlow leaves oneDNN off."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

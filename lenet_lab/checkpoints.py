@@ -1,146 +1,257 @@
-"""Checkpoints: all that a run's training needs to go on, kept on disk every few epochs, and taken up again."""
+"""Saved variables: a model's, and checkpoints, which hold all that a run needs to continue its training."""
 
 import dataclasses
 import hashlib
-import itertools
 import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lenet_lab.classifier import Classifier
-from lenet_lab.compat import tf
-from lenet_lab.paths import whole_file
-from lenet_lab.runs import History, Run, check_fits, reason, restore_model, seed_random_operations, start_run
+from lenet_lab.compat import describe_error, set_seed, tf
+from lenet_lab.paths import LabError, numbered_paths, whole_file
+from lenet_lab.runs import History, Model, Run, start_run
 
+MODEL_FILE = "model.ckpt"
 FOLDER = "checkpoints"
-KEPT = 3  # should the last one be damaged, there is one before it
-# Of a run, besides its variables, its history and what the order of the images is drawn from.
-PLACE = ("seed", "step", "epoch", "data_name", "batch_size", "test_accuracy", "inference_traces")
+MAX_TO_KEEP = 3  # if the last checkpoint is damaged, there is one before it
+# A run's attributes in its checkpoint, besides the variables, the history and the state of `rng`.
+PROGRESS = ("seed", "step", "epoch", "data_name", "batch_size", "test_accuracy", "inference_traces")
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written; the message says why, and which one stays good."""
+    """A checkpoint could not be written. The message says why, and which one is still good."""
 
 
-def save_checkpoint(run: Run) -> str:
-    """Keep a run between two epochs on disk: `checkpoints/epoch-0007.*` in its directory.
+def save_model(run: Model, folder: str | Path | None = None) -> str:
+    """Save all variables (docs/lab.md, "Question: training").
 
-    TensorFlow's `tf.train.Saver` writes the variables: weights, the optimizer's
-    slots, the dropout's seed and step. The rest, with the SHA-256 of what the
-    saver wrote, goes into a JSON file that appears last and at once: where it
-    stands, the checkpoint is whole. Only the last `KEPT` stay.
+    Parameters
+    ----------
+    run : Run
+        An open run.
+    folder : str or path, optional
+        An existing folder; by default the run's directory.
 
     Returns
     -------
     str
-        The checkpoint's path, without an ending; `restore_model` takes it.
+        The path for `restore_model`.
+
+    Examples
+    --------
+    >>> path = save_model(run)
+    >>> path.removeprefix(run.directory)
+    '/model.ckpt'
+    """
+    directory = run.directory if folder is None and isinstance(run, Run) else folder
+    if directory is None:
+        raise LabError("this model has no directory of its own, expected a folder to save it in")
+    path = Path(directory, MODEL_FILE)
+    return run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=folder is None)
+
+
+def restore_model(run: Model, path: str) -> None:
+    """Restore the variables that `save_model` saved from a classifier built the same way.
+
+    Parameters
+    ----------
+    run : Run
+        An open run of that classifier.
+    path : str
+        What `save_model` returned.
+
+    Raises
+    ------
+    ValueError
+        If there is no saved model at this path, or it is damaged or of another
+        network. The run's variables then stay as they are.
+
+    Examples
+    --------
+    >>> restore_model(run, save_model(run))
+    """
+    check_fits(run.classifier, path)
+    try:
+        run.classifier.saver.restore(run.session, path)
+    except tf.errors.OpError as error:
+        raise LabError(f"the model saved at {path} is damaged: {describe_error(error)}") from error
+
+
+def check_fits(classifier: Classifier, path: str) -> None:
+    """Raise a ValueError unless a saved model has every variable of a classifier."""
+    saved = saved_shapes(path)
+    variables = classifier.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    for name, shape in sorted((v.op.name, tuple(v.shape.as_list())) for v in variables):
+        if saved.get(name) != shape:
+            raise LabError(f"the model saved at {path} is of another network: it has no variable {name} {shape}")
+
+
+def saved_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a saved model's variables; a ValueError if there is no such model."""
+    try:
+        return {name: tuple(shape) for name, shape in tf.train.list_variables(path)}
+    except (tf.errors.OpError, ValueError) as error:
+        raise LabError(f"no saved model at {path}; expected a path that save_model returned") from error
+
+
+def save_checkpoint(run: Run) -> str:
+    """Save a run between two epochs as `checkpoints/epoch-0007.*` in its directory.
+
+    TensorFlow's `tf.train.Saver` writes the variables: the weights, the
+    optimizer's slots, the seed and the step of the dropout. A JSON file holds the
+    rest, with the SHA-256 of what the saver wrote. It is written last and all at
+    once, so a checkpoint that has one is complete. Only the last `MAX_TO_KEEP`
+    are kept.
+
+    Returns
+    -------
+    str
+        The checkpoint's path, which `restore_model` accepts.
 
     Raises
     ------
     CheckpointError
-        If it can't be written, as on a full disk; the ones before stay as they are.
+        If it can't be written, for example on a full disk. Earlier checkpoints
+        stay as they are.
     """
     folder = Path(run.directory, FOLDER)
     path = folder / f"epoch-{run.epoch:04d}"
     state = {
-        "place": {name: getattr(run, name) for name in PLACE},
+        "place": {name: getattr(run, name) for name in PROGRESS},
         "history": dataclasses.asdict(run.history),
         "rng": run.rng.get_state(legacy=False),
     }
     try:
         folder.mkdir(exist_ok=True)
-        run.flush()  # the events of these epochs are not drawn again
-        # Without TensorFlow's own list of checkpoints, which would name one before it is whole.
+        run.flush()  # a resumed run will not write these events again
+        # Without TensorFlow's own list of checkpoints, which would name this one before it is complete.
         run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=False)
         state["sha256"] = {file.name: _sha256(file) for file in _variable_files(path)}
         with whole_file(path.with_suffix(".json")) as part:
             part.write_text(json.dumps(state, default=np.ndarray.tolist))
-    except (OSError, tf.errors.OpError, ValueError, IndexError) as error:  # TensorFlow's kinds for a full disk differ
-        raise CheckpointError(f"no checkpoint at {path} ({reason(error)}); {what_stays(run)}") from error
-    for old in _found(folder)[:-KEPT]:
+    except (OSError, tf.errors.OpError, ValueError, IndexError) as error:  # a full disk shows in each of these
+        raise CheckpointError(f"no checkpoint at {path} ({describe_error(error)}); {what_stays(run)}") from error
+    for old in _checkpoints(folder)[:-MAX_TO_KEEP]:
         _remove(old)
     return str(path)
 
 
 def resume_run(classifier: Classifier, directory: str) -> Run:
-    """Open a run again where its last checkpoint left it, in the same directory.
+    """Open a run again at its last checkpoint, in the same directory.
 
-    What follows is what would have followed: training it to the same epoch
-    gives the very same variables as if it had never stopped. TensorBoard is
-    told to forget what was recorded after the checkpoint.
+    Training then continues as if it had never stopped: at the same epoch, the
+    variables have the same bits. TensorBoard drops what was recorded after the
+    checkpoint.
 
     Parameters
     ----------
     classifier : Classifier
-        Built the same way as the run's. A network that draws by chance must
-        draw as `models.dropout` does, from variables.
+        Built the same way as the run's. Its dropout should be `models.dropout`,
+        since no file holds the state of `tf.nn.dropout`.
     directory : str
         Of a run that `optimize` trained with `checkpoint_every`.
 
     Returns
     -------
     Run
-        For a `with` block. Its `epoch` tells how many are done:
+        Use it in a `with` block. Its `epoch` is the number of epochs done:
         ``optimize(run, mnist, 40 - run.epoch, 128)``.
 
     Raises
     ------
     ValueError
-        If there is no whole checkpoint, or it is of another network.
+        If there is no complete checkpoint, or it is of another network.
     OSError
         If the run is still open, here or in another process.
+
+    Examples
+    --------
+    >>> with start_run(classifier, f"{folder}/run_%02d", seed=1) as run:
+    ...     history = optimize(run, mnist, 1, 100, checkpoint_every=1)
+    Epoch:  01   =====> Loss = ...
+    >>> with resume_run(classifier, run.directory) as run:
+    ...     run.epoch, run.step
+    (1, 10)
     """
-    path = last_whole(directory)
+    path = last_complete(directory)
     if path is None:
-        raise ValueError(f"{directory} has no whole checkpoint, expected one of optimize(..., checkpoint_every=1)")
+        raise LabError(
+            f"{directory} has no complete checkpoint; expected one that optimize(..., checkpoint_every=1) saves"
+        )
     check_fits(classifier, str(path))
     state = json.loads(path.with_suffix(".json").read_text())
-    seed_random_operations(classifier.graph, state["place"]["seed"])
-    run = Run(classifier, directory, state["place"]["seed"])
-    restore_model(run, str(path))
-    for name in PLACE:
-        setattr(run, name, state["place"][name])
-    run.history = History(**state["history"])
-    run.rng.set_state(state["rng"])
-    _remove_unfinished(path)
-    for writer in (run.writer, run.validation_writer):
-        # TensorBoard drops what it read at this step or later, unless it takes the first START for the run's own.
-        for _ in range(2):
-            writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), run.step)
-    run.flush()
+    seed = state["place"]["seed"]
+    set_seed(classifier.graph, seed)
+    run = Run(classifier, directory, seed)
+    try:
+        restore_model(run, str(path))
+        for name in PROGRESS:
+            setattr(run, name, state["place"][name])
+        run.history = History(**state["history"])
+        run.rng.set_state(state["rng"])
+        _remove_unfinished(path)
+        for writer in (run.writer, run.validation_writer):
+            # At a START, TensorBoard drops what it read from this step on. Its server's reader ignores the
+            # first START in a file.
+            for _ in range(2):
+                writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), run.step)
+        run.flush()
+    except BaseException:
+        run.close()
+        raise
     return run
 
 
 def resume_or_start(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
-    """Go on with the newest run of a pattern if it has a checkpoint, or else start one; see `start_run`."""
-    newest = None
-    for number in itertools.count(1):
-        if not Path(path_pattern % number).exists():
-            break
-        newest = path_pattern % number
-    if newest and last_whole(newest):
-        return resume_run(classifier, newest)
+    """Resume the run with the highest number that has a checkpoint; without one, start a run (see `start_run`)."""
+    for directory in reversed(numbered_paths(path_pattern)):
+        if last_complete(directory):
+            return resume_run(classifier, directory)
     return start_run(classifier, path_pattern, seed)
 
 
 def what_stays(run: Run) -> str:
-    """In words, the last good checkpoint of a run."""
-    path = last_whole(run.directory)
+    """A clause for error messages: which checkpoint of a run is still good."""
+    path = last_complete(run.directory)
     if path is None:
-        return "no earlier checkpoint was made"
-    return f"the last good checkpoint is {path}, from which resume_run(classifier, {run.directory!r}) goes on"
+        return "there is no earlier checkpoint"
+    return f"the last good checkpoint is {path}, from which resume_run(classifier, {run.directory!r}) continues"
 
 
-def last_whole(directory: str) -> Path | None:
-    """A run's newest checkpoint to which nothing has happened since, without an ending; None if there is none."""
-    return next(filter(_is_whole, reversed(_found(Path(directory, FOLDER)))), None)
+def last_complete(directory: str) -> Path | None:
+    """The path of a run's newest complete and undamaged checkpoint, without a file ending; None if there is none."""
+    return next(filter(_is_complete, reversed(_checkpoints(Path(directory, FOLDER)))), None)
 
 
-def _found(folder: Path) -> list[Path]:
-    """The checkpoints that were finished, by epoch, each without its ending."""
-    return sorted(path.with_suffix("") for path in folder.glob("epoch-*.json"))
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets interrupts
+        yield
+        return
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        before(*waiting[0])
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The paths of the finished checkpoints, by epoch, each without a file ending."""
+    return sorted((path.with_suffix("") for path in folder.glob("epoch-*.json")), key=_epoch)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def _variable_files(path: Path) -> list[Path]:
@@ -151,24 +262,24 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether nothing happened to a checkpoint since it was finished."""
+def _is_complete(path: Path) -> bool:
+    """Whether a checkpoint's files are as they were when it was finished."""
     try:
-        promised: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())["sha256"]
-        return all(_sha256(path.parent / name) == sha256 for name, sha256 in promised.items())
+        expected: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())["sha256"]
+        return all(_sha256(path.parent / name) == sha256 for name, sha256 in expected.items())
     except (OSError, ValueError, KeyError):
         return False
 
 
 def _remove(path: Path) -> None:
-    """First the JSON file, so that no part of a checkpoint passes for a whole one."""
+    """Remove a checkpoint, its JSON file first, so that what is left never looks complete."""
     for file in (path.with_suffix(".json"), *_variable_files(path)):
         file.unlink(missing_ok=True)
 
 
 def _remove_unfinished(path: Path) -> None:
-    """What a process that was killed left behind a checkpoint, which training will make again."""
-    kept = {old.name for old in _found(path.parent) if old <= path}
+    """Remove what lies in the folder beyond a checkpoint, from which training now continues."""
+    kept = {old.name for old in _checkpoints(path.parent) if _epoch(old) <= _epoch(path)}
     for file in path.parent.iterdir():
         if file.name.partition(".")[0] not in kept:
             file.unlink()

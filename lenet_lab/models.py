@@ -1,45 +1,35 @@
-"""The networks: softmax regression, LeNet-5, LeNet-5 with dropout, and their parameters counted."""
-
-from typing import NamedTuple
+"""The networks: softmax regression, LeNet-5, and LeNet-5 with dropout."""
 
 from lenet_lab.compat import tf
 
-OPERATION_NAMES = {"Reshape": "reshape", "Relu": "ReLU", "MaxPool": "max pooling"}
-
 
 def weight_variable(shape: list[int], name: str) -> tf.Variable:
-    """A float32 weight variable, drawn from a normal(0, 0.1) cut at two deviations (lab cell 19)."""
+    """A float32 variable, initially normal(0, 0.1) cut off at two deviations (docs/lab.md, "Helper functions")."""
     return tf.Variable(tf.truncated_normal(shape, stddev=0.1), name=name)
 
 
 def bias_variable(shape: list[int], name: str) -> tf.Variable:
-    """A float32 bias variable that starts at zero (lab cell 19)."""
+    """A float32 variable for biases, initially zero (docs/lab.md, "Helper functions")."""
     return tf.Variable(tf.zeros(shape), name=name)
 
 
-def dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
-    """`tf.nn.dropout` whose draws follow from a seed and the training step, two variables.
+def step_seed() -> tf.Tensor:
+    """A seed for each training step: int64 [2], a random number drawn once and the step.
 
-    A saved model thus has all that its training needs to go on as if never stopped.
-
-    Parameters
-    ----------
-    x : float32 tensor [None, ...]
-    keep_prob : float or float32 scalar tensor
-        The chance of a value to be kept; the kept ones are divided by it.
+    A checkpoint holds both, so a resumed run draws what it would have drawn.
     """
-    return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=draw_seed())
-
-
-def draw_seed() -> tf.Tensor:
-    """The seed of a draw by chance in each training step, int64 [2]: a variable drawn once, and the step."""
     first_seed = tf.random_uniform([], maxval=2**31 - 1, dtype=tf.int64)
     seed = tf.Variable(first_seed, trainable=False, name="seed")
     return tf.stack([seed, tf.train.get_or_create_global_step()])
 
 
+def dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
+    """`tf.nn.dropout`, but a resumed run repeats it exactly. Kept values are divided by `keep_prob`."""
+    return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=step_seed())
+
+
 def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:
-    """One linear layer, 784 -> 10: 7,850 parameters that start at zero (lab cells 5 to 7).
+    """Build softmax regression: one linear layer, 7,850 parameters, initially zero (docs/lab.md, "Model").
 
     Parameters
     ----------
@@ -50,19 +40,24 @@ def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:
     -------
     float32 tensor [None, 10]
         The logits.
+
+    Examples
+    --------
+    >>> count_parameters(build_classifier(build_softmax_regression, optimizer).graph)
+    7850
     """
-    with tf.name_scope(None):  # in the lab the two variables stand outside every scope
+    with tf.name_scope(None):  # in the lab these two variables are outside every scope
         weights = tf.Variable(tf.zeros([784, 10]), name="weights")  # 784 x 10 = 7,840
         biases = tf.Variable(tf.zeros([10]), name="bias")  # 10
     return tf.matmul(x, weights) + biases
 
 
 def build_lenet5(x: tf.Tensor, keep_prob: float | tf.Tensor | None = None) -> tf.Tensor:
-    """LeNet-5 as the lab draws it: 61,706 parameters, ReLU and max pooling.
+    """Build LeNet-5 as the lab draws it: 61,706 parameters, ReLU, max pooling.
 
     After LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
-    Document Recognition" (1998), section II.B, where the activation is a tanh,
-    the pooling has weights and the second convolution is sparse; lab cell 20.
+    Document Recognition" (1998), section II.B, which has tanh, trained average
+    pooling and a sparse second convolution; docs/lab.md, "Question: LeNet-5".
 
         x 784 -> image 28x28x1 -> conv1 28x28x6 -> pool1 14x14x6
                                -> conv2 10x10x16 -> pool2 5x5x16
@@ -73,13 +68,17 @@ def build_lenet5(x: tf.Tensor, keep_prob: float | tf.Tensor | None = None) -> tf
     x : float32 tensor [None, 784]
         Flat images with values in [0, 1].
     keep_prob : float or float32 scalar tensor, optional
-        With it, dropout before the first fully connected layer; see
-        `build_lenet5_dropout`.
+        If given, dropout comes before layer 3; see `build_lenet5_dropout`.
 
     Returns
     -------
     float32 tensor [None, 10]
         The logits.
+
+    Examples
+    --------
+    >>> count_parameters(build_classifier(build_lenet5, optimizer).graph)
+    61706
     """
     with tf.name_scope("reshape"):
         image = tf.reshape(x, [-1, 28, 28, 1])
@@ -121,116 +120,24 @@ def build_lenet5(x: tf.Tensor, keep_prob: float | tf.Tensor | None = None) -> tf
 
 
 def build_lenet5_dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
-    """LeNet-5 with dropout before its first fully connected layer (the lab's last question).
+    """Build LeNet-5 with dropout before layer 3 (docs/lab.md, "Question: dropout").
 
     Parameters
     ----------
     x : float32 tensor [None, 784]
         Flat images with values in [0, 1].
     keep_prob : float or float32 scalar tensor
-        The chance of each of the 400 features to be kept (0.75 in the lab)
-        while training; feed 1 to evaluate.
+        The probability of keeping each of the 400 features during training
+        (0.75 in the lab). It must be 1 for evaluation.
 
     Returns
     -------
     float32 tensor [None, 10]
         The logits.
+
+    Examples
+    --------
+    >>> build_classifier(build_lenet5_dropout, optimizer).keep_prob
+    <tf.Tensor 'keep_prob:0' shape=() dtype=float32>
     """
     return build_lenet5(x, keep_prob)
-
-
-def count_parameters(graph: tf.Graph | None = None) -> int:
-    """The number of trainable parameters of a graph, by default of the default graph."""
-    return sum(variable.shape.num_elements() for variable in _trainable_variables(graph))
-
-
-class LayerParameters(NamedTuple):
-    """One layer's row in the parameter table: its scope, its weights' shape, its counts."""
-
-    scope: str
-    weights_shape: tuple[int, ...]
-    weights: int
-    biases: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.biases
-
-
-def layer_parameters(graph: tf.Graph | None = None) -> list[LayerParameters]:
-    """The parameters of each layer, in layer order, read from the graph itself.
-
-    A layer is the trainable variables of one name scope: one of rank 2 or more
-    is its weights, one of rank 1 its bias.
-    """
-    scopes: dict[str, list[tf.Variable]] = {}
-    for variable in _trainable_variables(graph):
-        scopes.setdefault(variable.op.name.rpartition("/")[0], []).append(variable)
-    layers = []
-    for scope, variables in scopes.items():
-        weights = [v.shape for v in variables if v.shape.rank > 1]
-        biases = [v.shape for v in variables if v.shape.rank <= 1]
-        layers.append(
-            LayerParameters(
-                scope,
-                tuple(weights[0].as_list()) if weights else (),
-                sum(shape.num_elements() for shape in weights),
-                sum(shape.num_elements() for shape in biases),
-            )
-        )
-    return layers
-
-
-class LayerOutput(NamedTuple):
-    """What a layer puts out: its scope, the operation that makes it, its shape for one image."""
-
-    scope: str
-    operation: str
-    shape: tuple[int, ...]
-    tensor: str  # its name in the graph
-
-    @property
-    def title(self) -> str:
-        """Such as "layer1 ReLU"; a change of form alone is called by its scope."""
-        what = "" if self.operation == "Reshape" else OPERATION_NAMES.get(self.operation, "logits")
-        return f"{self.scope} {what}".strip()
-
-
-def layer_outputs(graph: tf.Graph, logits: tf.Tensor) -> list[LayerOutput]:
-    """The activations on the way from the image to the logits, in order, read from the graph itself."""
-    outputs = []
-    for op in graph.get_operations():
-        on_the_way = op.name.startswith("model/") and op.type in ("Reshape", "Relu", "MaxPool")
-        if on_the_way or op is logits.op:
-            scope = op.name.removeprefix("model/").removeprefix("lenet5/").rpartition("/")[0]
-            outputs.append(LayerOutput(scope, op.type, tuple(op.outputs[0].shape.as_list()[1:]), op.outputs[0].name))
-        if op is logits.op:
-            break
-    return outputs
-
-
-def parameter_table(graph: tf.Graph | None = None) -> str:
-    """The lab's table of parameters per layer, as Markdown that also reads well printed."""
-    rows = [("layer", "weights", "biases", "total")]
-    layers = layer_parameters(graph)
-    for number, layer in enumerate(layers, start=1):
-        product = "x".join(str(size) for size in layer.weights_shape)
-        rows.append((str(number), f"{product} = {layer.weights}", str(layer.biases), str(layer.total)))
-    rows.append(("Total", "", "", str(sum(layer.total for layer in layers))))
-    return markdown_table(rows)
-
-
-def markdown_table(rows: list[tuple[str, ...]]) -> str:
-    """Rows of text as an aligned Markdown table; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _trainable_variables(graph: tf.Graph | None) -> list[tf.Variable]:
-    graph = graph or tf.get_default_graph()
-    return graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)

@@ -1,7 +1,6 @@
-"""Running the notebooks: all six for `make lab`, in place for `make notebooks`; are the committed ones fresh?"""
+"""Run the notebooks: copies of all six for `make lab`, or the committed ones in place for `make notebooks`."""
 
 import asyncio
-import hashlib
 import os
 import signal
 import time
@@ -13,9 +12,15 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbclient.util import ensure_async
 from tqdm import tqdm
 
-# How long an epoch of each takes beside one of the first, for the estimate of the time left.
+from lenet_lab import input_data
+from lenet_lab.analysis.freshness import code_hash
+from lenet_lab.analysis.results import read_results, results_table
+from lenet_lab.paths import LabError
+
+# How long one epoch of each notebook takes, relative to the first notebook's; for the estimate of the time left.
 EPOCH_COST = {
     "1_tensorflow_101.ipynb": 1,
     "2_lenet5.ipynb": 5,
@@ -25,40 +30,32 @@ EPOCH_COST = {
     "6_beyond_99.ipynb": 10,
 }
 NOTEBOOKS = tuple(EPOCH_COST)
-# The modules whose text, with the notebook's own, makes its outputs.
-SOURCES = (
-    "blocks.py", "checkpoints.py", "classifier.py", "compat.py", "deform.py", "events.py", "figures.py",
-    "inference.py", "input_data.py", "loop.py", "models.py", "optimizers.py", "paths.py", "predict.py",
-    "profiling.py", "results.py", "runs.py", "training.py", "watch.py",
-)  # fmt: skip
 
 
 def run_lab(epochs: int | None, out: str = "executed") -> None:
-    """Run copies of the notebooks in order, and print the table of their results.
+    """Run copies of all notebooks in order, then print a table of their results.
 
-    The copies and their figures are kept in `out`, the runs in `logs`; both are
-    ignored by git. What a notebook prints is shown as it comes, above one
-    progress bar for the whole lab.
+    The copies and their figures are kept in `out` and the runs in `logs`; git
+    ignores both. What a notebook prints is shown at once, above one progress
+    bar for the whole lab.
 
     Parameters
     ----------
     epochs : int or None
-        How many for each model; None takes each notebook's own.
-    out : str
-        A folder, made if need be.
+        Epochs to train each model; None leaves every notebook its own number.
+    out : str, default "executed"
+        The folder for the copies. It is created if it does not exist.
 
     Raises
     ------
     FileNotFoundError
         If the working directory is not the lab's folder.
     nbclient.exceptions.CellExecutionError
-        If a cell fails; the copy holds what was done.
+        If a cell fails. The notebook's copy keeps all outputs up to that cell.
     """
-    from lenet_lab.results import read_results, results_table  # late: imports TensorFlow
-
     folder, out_folder = _notebook_folder(), Path(out)
     out_folder.mkdir(exist_ok=True)
-    parameters = {"figures": str(out_folder / "MNIST_figures")}
+    parameters: dict[str, Any] = {"figures": str(out_folder / "MNIST_figures")}
     if epochs is not None:
         parameters["epochs"] = epochs
     notebooks = {name: with_parameters(nbformat.read(folder / name, 4), parameters) for name in NOTEBOOKS}
@@ -76,27 +73,32 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
 
 
 def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
-    """Re-execute committed notebooks in place, on MNIST, at their own settings.
+    """Run committed notebooks again in place, on MNIST and with their own parameters.
+
+    A notebook is replaced only after all of its cells have run. Its metadata
+    then holds the hash that `made_from` returns.
 
     Parameters
     ----------
     names : sequence of str
-        Of `NOTEBOOKS`, in the order to run them.
+        File names from `NOTEBOOKS`, in the order in which to run them; by default all.
 
     Raises
     ------
-    ValueError
-        If there is no such notebook.
-    lenet_lab.idx.DataError
-        If the real MNIST can't be had: what is committed is never the stand-in's.
+    lenet_lab.paths.LabError
+        If there is no notebook of that name, or its code is not plain Python.
+    lenet_lab.data.idx.DataError
+        If MNIST can't be read or downloaded. Results on the stand-in digits are never committed.
+    FileNotFoundError
+        If the working directory is not the lab's folder.
+    nbclient.exceptions.CellExecutionError
+        If a cell fails. The committed notebook then stays as it was.
     """
-    from lenet_lab import input_data  # late: imports TensorFlow
-
     folder = _notebook_folder()
     unknown = sorted(set(names) - set(NOTEBOOKS))
     if unknown:
-        raise ValueError(f"no notebook {unknown[0]!r}; there are {', '.join(NOTEBOOKS)}")
-    input_data.read_mnist("MNIST_data/")  # before an hour's work
+        raise LabError(f"there is no notebook {unknown[0]!r}; choose from {', '.join(NOTEBOOKS)}")
+    input_data.read_mnist("MNIST_data/")  # fails now rather than after an hour
     for name in names:
         print(f"\n== {name}", flush=True)
         notebook = nbformat.read(folder / name, 4)
@@ -104,7 +106,7 @@ def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
         aside = folder / (name + ".part")
         try:
             run_notebook(notebook, folder, aside, lambda text: print(text, end="", flush=True))
-            os.replace(aside, folder / name)  # only whole runs take the old one's place
+            os.replace(aside, folder / name)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -112,32 +114,37 @@ def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
 def run_notebook(
     notebook: nbformat.NotebookNode, folder: Path, out: Path, show: Callable[[str], None] = lambda text: None
 ) -> None:
-    """Run a notebook's cells in order in a fresh kernel and write it, outputs and all, to a file.
+    """Run a notebook's cells in order in a new kernel, and write the notebook with its outputs to a file.
 
     Parameters
     ----------
-    notebook : NotebookNode
-        Its outputs are replaced.
-    folder : path
-        The kernel's working directory, as Jupyter would have it.
-    out : path
-        Written even if a cell fails or the run is interrupted.
+    notebook : nbformat.NotebookNode
+        The notebook. Its outputs are replaced.
+    folder : pathlib.Path
+        The kernel's working directory. Jupyter uses the notebook's own folder.
+    out : pathlib.Path
+        The file to write. It is written even if a cell fails or the run is interrupted.
     show : callable
-        Gets each piece of text as it is printed.
+        Called with each piece of text as soon as a cell prints it. By default, nothing is shown.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
     """
     client = _Client(
         notebook,
         timeout=None,
         record_timing=False,
         coalesce_streams=True,
-        kernel_name="python3",  # this Python's own, whatever kernel the file asks for
+        kernel_name="python3",  # the Python that runs this, whatever kernel the file names
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--log-level=ERROR"],  # else each kernel warns that loopback is not encrypted
+        extra_arguments=["--log-level=ERROR"],  # otherwise each kernel warns that loopback is not encrypted
     )
     client.on_notebook_start = client.take_interrupts
     client.show = show
     try:
-        # Without progress bars inside the cells: they would be kept in the file as garbage.
+        # A progress bar inside a cell would fill the saved notebook with its control characters.
         client.execute(env=os.environ | {"TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"})
     except CellExecutionError:
         if client.interrupted:
@@ -148,50 +155,99 @@ def run_notebook(
 
 
 def with_parameters(notebook: nbformat.NotebookNode, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """The notebook with a cell after the one tagged `parameters` that sets some of them anew, those that it has."""
+    """Give a notebook's parameters new values, in a cell inserted after the one tagged `parameters`.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The notebook. It is changed.
+    parameters : dict
+        New values by name. Names that the notebook does not have are ignored.
+
+    Returns
+    -------
+    nbformat.NotebookNode
+        The same notebook.
+
+    Raises
+    ------
+    lenet_lab.paths.LabError
+        If no cell is tagged `parameters`.
+    """
     own = parameters_of(notebook)
-    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    tagged = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
+        raise LabError("the notebook has no cell tagged 'parameters'; add this tag to the cell that sets them")
     text = "\n".join(f"{name} = {value!r}" for name, value in parameters.items() if name in own)
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(text, metadata={"tags": ["injected-parameters"]}))
+    notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(text, metadata={"tags": ["injected-parameters"]}))
     return notebook
 
 
 def parameters_of(notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """The values that a notebook's parameter cells give to names."""
+    """Return the value of each parameter that a notebook sets, by name.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        Its cells tagged `parameters` or `injected-parameters` are read.
+    """
     values: dict[str, Any] = {}
     for cell in notebook.cells:
         if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
-            exec(cell.source, {}, values)  # the project's own cell, assignments only
+            # These cells are the project's own, and notebook 6 computes one parameter from another.
+            exec(cell.source, {}, values)
     return values
 
 
 def made_from(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of what makes a notebook's outputs: its own cells and the package's modules.
+    """Hash the code that makes a notebook's outputs: its cells, and the package's modules that they import.
 
-    The results of `experiments` that some show are not in it: new ones need not
-    be others for the configurations that a notebook shows.
+    `analysis.freshness` says which changes of code change the hash. Data and
+    the files in `experiments/` are not part of it.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        Only its code cells count.
+
+    Returns
+    -------
+    str
+        A SHA-256, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    lenet_lab.paths.LabError
+        If a cell or a module is not plain Python.
     """
-    package = Path(__file__).parent
-    texts = [cell.source for cell in notebook.cells] + [(package / name).read_text() for name in SOURCES]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    try:
+        return code_hash([cell.source for cell in notebook.cells if cell.cell_type == "code"], Path(__file__).parent)
+    except SyntaxError as error:
+        raise LabError(
+            f"{error.filename}, line {error.lineno}, is not plain Python ({error.msg}); "
+            "correct it, and use none of IPython's % and ! commands"
+        ) from error
 
 
 class _Client(NotebookClient):
-    """A client that hands on text while a cell still runs, and interrupts."""
+    """A client that passes text on while the cell still runs, and that Ctrl-C can interrupt."""
 
     show: Callable[[str], None]
     interrupted = False
 
     def take_interrupts(self, notebook: nbformat.NotebookNode) -> None:
-        """Let Ctrl-C interrupt the running cell, which then closes its files, instead of killing the kernel."""
-        with suppress(NotImplementedError):  # Windows has no such handlers
+        """On Ctrl-C, interrupt the running cell, so that it can close its files, instead of killing the kernel."""
+        with suppress(NotImplementedError):  # on Windows, asyncio has no signal handlers
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.interrupt)
 
     def interrupt(self) -> None:
         self.interrupted = True
-        self.stopping = asyncio.ensure_future(self.km.interrupt_kernel())
+        if self.km is not None:
+            self.stopping = asyncio.ensure_future(ensure_async(self.km.interrupt_kernel()))
 
-    def output(self, outs, msg, display_id, cell_index):
+    def output(
+        self, outs: list[nbformat.NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
+    ) -> nbformat.NotebookNode | None:
         if msg["msg_type"] == "stream":
             self.show(msg["content"]["text"])
         return super().output(outs, msg, display_id, cell_index)

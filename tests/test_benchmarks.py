@@ -1,4 +1,4 @@
-"""The benchmark: its tables stand in the READMEs as measured, and its contenders do the same work."""
+"""The benchmark: the READMEs show its tables as measured, and its contenders do the same work."""
 
 import importlib.util
 import json
@@ -19,16 +19,18 @@ def compare():
     return module
 
 
-def test_the_readmes_tables_are_the_measured_ones(compare):
+def test_the_tables_in_the_readmes_are_the_measured_ones(compare):
     lenet5, softmax = compare.table(OUTCOME["lenet5"], OUTCOME["examples"]), compare.table(OUTCOME["softmax"], 55000)
     assert lenet5 in (ROOT / "README.md").read_text()
     notes = (ROOT / "benchmarks" / "README.md").read_text()
-    assert lenet5 in notes and softmax in notes
-    assert OUTCOME["data"] == "MNIST" and OUTCOME["examples"] == 55000
+    assert lenet5 in notes
+    assert softmax in notes
+    assert OUTCOME["data"] == "MNIST"
+    assert OUTCOME["examples"] == 55000
     assert all(len(result["seconds"]) >= 5 for result in OUTCOME["lenet5"].values())
 
 
-def test_contenders_record_every_iteration_and_learn_alike(compare, small, tmp_path):
+def test_the_contenders_record_every_iteration_and_learn_equally_well(compare, small, tmp_path):
     data = tmp_path / "data.npz"
     np.savez(data, images=small.train.images, labels=small.train.labels.argmax(axis=1).astype(np.uint8))
     answers = {}
@@ -40,9 +42,11 @@ def test_contenders_record_every_iteration_and_learn_alike(compare, small, tmp_p
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
     assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.05)
     for answer in answers.values():
-        assert answer["seconds"] > 0 and 0 < answer["kernel_share"] < 1 and answer["peak_bytes"] > 1e8
+        assert answer["seconds"] > 0
+        assert 0 < answer["kernel_share"] < 1
+        assert answer["peak_bytes"] > 1e8
 
 
-def test_a_contender_that_fails_is_told_with_its_error(compare, tmp_path):
-    with pytest.raises(RuntimeError, match="(?s)ours.py failed.*nowhere.npz"):
+def test_a_contender_that_fails_is_reported_with_its_error(compare, tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)ours\.py failed.*nowhere\.npz"):
         compare.Worker(compare.OURS, tmp_path / "nowhere.npz")

@@ -1,4 +1,4 @@
-"""Networks that lie: a loopback server misbehaves, the next mirror is tried, nothing bad is left."""
+"""Misbehaving servers: whatever a mirror answers, the next one is tried, and nothing bad is left behind."""
 
 import gzip
 import hashlib
@@ -14,23 +14,25 @@ import numpy as np
 import pytest
 import trustme
 
-from lenet_lab import download as module
-from lenet_lab import idx
-from lenet_lab.download import DownloadError, download
+from lenet_lab.data import download as module
+from lenet_lab.data import idx
+from lenet_lab.data.download import DownloadError, download
+
+pytestmark = pytest.mark.network  # every test talks to a server on loopback
 
 NAME = "train-labels-idx1-ubyte.gz"
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """A whole label file that gzip can't make small."""
+    """A valid label file that gzip can't make small."""
     path = tmp_path_factory.mktemp("good") / NAME
     idx.write(path, np.random.RandomState(0).randint(0, 10, 400_000).astype(np.uint8))
     return path.read_bytes()
 
 
-class Liar(http.server.BaseHTTPRequestHandler):
-    """Answers as the first part of the path says."""
+class Misbehaving(http.server.BaseHTTPRequestHandler):
+    """Answers with the method that the first part of the path names."""
 
     def do_GET(self):
         self.server.seen.append((self.path, self.headers.get("Range")))
@@ -47,8 +49,9 @@ class Liar(http.server.BaseHTTPRequestHandler):
     def good(self, content):
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         if start >= len(content):
-            return self.send(b"", 416)
-        self.send(content[start:], 206 if start else 200)
+            self.send(b"", 416)
+        else:
+            self.send(content[start:], 206 if start else 200)
 
     def never_ranges(self, content):
         self.send(content)
@@ -99,6 +102,12 @@ class Liar(http.server.BaseHTTPRequestHandler):
     def to_http(self, content):
         self.send(b"", 302, Location=self.server.plain_url + "good/" + NAME)
 
+    def bad_length(self, content):
+        self.send(content[:1000], length="many")
+
+    def to_nowhere(self, content):
+        self.send(b"", 302, Location="http://[")
+
     def moved(self, content):
         self.send(b"", 301, Location="/good/" + NAME)
 
@@ -111,7 +120,7 @@ def serve(content):
     servers = []
 
     def start(context=None):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
         server.daemon_threads, server.handle_error = True, lambda *arguments: None
         server.content, server.seen = content, []
         if context:
@@ -143,36 +152,39 @@ def sha256(content):
 
 
 @pytest.mark.parametrize(
-    "lie, message",
+    "answer, message",
     [
-        ("half", "broke off"), ("stalls", "no answer in time"), ("trickles", "not done after 1 seconds"),
+        ("half", "broke off"), ("stalls", "no answer in time"), ("trickles", "stopped after 1 seconds"),
         ("forbidden", "403"), ("missing", "404"), ("unavailable", "503"), ("page", "not a gzip file.*doctype"),
-        ("other", "SHA-256"), ("flipped", "SHA-256"), ("endless", "more than 1000000 bytes|not done after"),
-        ("loops", "redirected more than 5 times"),
+        ("other", "SHA-256"), ("flipped", "SHA-256"), ("endless", "stopped after (more than 1000000 bytes|1 seconds)"),
+        ("loops", "redirected more than 5 times"), ("to_nowhere", "redirected to an address that is not valid"),
+        ("bad_length", "SHA-256"),
     ],
 )  # fmt: skip
-def test_each_lie_is_told_and_the_next_mirror_tried(server, content, tmp_path, monkeypatch, lie, message):
-    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
+def test_each_failure_is_reported_and_the_next_mirror_tried(server, content, tmp_path, monkeypatch, answer, message):
+    monkeypatch.setattr(module, "MAX_DOWNLOAD_BYTES", 1_000_000)
     started = time.monotonic()
-    with pytest.raises(DownloadError, match=f"{NAME} could not be downloaded; {server.url}{lie}/{NAME}: .*({message})"):
-        download(NAME, tmp_path, (server.url + lie,), sha256(content))
+    expected = f"{NAME} could not be downloaded; {server.url}{answer}/{NAME}: .*({message})"
+    with pytest.raises(DownloadError, match=expected):
+        download(NAME, tmp_path, (server.url + answer,), sha256(content))
     assert not (tmp_path / NAME).exists()
-    download(NAME, tmp_path, (server.url + lie, server.url + "good"), sha256(content))
+    download(NAME, tmp_path, (server.url + answer, server.url + "good"), sha256(content))
     assert (tmp_path / NAME).read_bytes() == content
     assert time.monotonic() - started < 10
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-@pytest.mark.parametrize("lie", ["page", "other", "flipped", "half"])
-def test_without_a_checksum_only_a_whole_idx_file_is_taken(server, content, tmp_path, lie):
-    with pytest.raises(DownloadError):
-        download(NAME, tmp_path, (server.url + lie,), None)
+@pytest.mark.parametrize("answer", ["page", "other", "flipped", "half"])
+def test_without_a_checksum_only_a_whole_idx_file_is_accepted(server, content, tmp_path, answer):
+    with pytest.raises(DownloadError) as caught:
+        download(NAME, tmp_path, (server.url + answer,), None)
+    assert "delete it" not in str(caught.value)  # it is deleted already
     assert not (tmp_path / NAME).exists()
     download(NAME, tmp_path, (server.url + "good",), None)
     assert (tmp_path / NAME).read_bytes() == content
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(server, content, tmp_path):
+def test_an_interrupted_download_continues_where_it_stopped(server, content, tmp_path):
     with pytest.raises(DownloadError, match="broke off"):
         download(NAME, tmp_path, (server.url + "half",), sha256(content))
     download(NAME, tmp_path, (server.url + "good",), sha256(content))
@@ -181,12 +193,12 @@ def test_an_interrupted_download_goes_on_where_it_stopped(server, content, tmp_p
 
 
 @pytest.mark.parametrize("first, second", [("half", "never_ranges"), ("garbled_half", "good")])
-def test_what_cannot_be_continued_starts_afresh(server, content, tmp_path, first, second):
+def test_what_cannot_be_continued_starts_again(server, content, tmp_path, first, second):
     download(NAME, tmp_path, (server.url + first, server.url + second), sha256(content))
     assert (tmp_path / NAME).read_bytes() == content
 
 
-def test_leftovers_longer_than_the_file_are_dropped(server, content, tmp_path):
+def test_leftovers_longer_than_the_file_are_deleted(server, content, tmp_path):
     (tmp_path / module.UNFINISHED).mkdir()
     (tmp_path / module.UNFINISHED / NAME).write_bytes(content + b"more")
     download(NAME, tmp_path, (server.url + "good",), sha256(content))
@@ -218,7 +230,7 @@ def test_certificates_are_checked_and_https_is_not_left(serve, server, content, 
 TOGETHER = """
 import os, sys
 from pathlib import Path
-from lenet_lab.download import download
+from lenet_lab.data.download import download
 name, folder, url, sha256 = sys.argv[1:]
 for round in range(20):
     os.mkdir(f"{folder}/{round}")
@@ -233,7 +245,7 @@ for round in range(20):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_processes_that_download_at_once_all_end_with_the_file(server, content, tmp_path):
+def test_processes_that_download_at_the_same_time_all_get_the_file(server, content, tmp_path):
     command = [sys.executable, "-c", TOGETHER, NAME, str(tmp_path), server.url + "good", sha256(content)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -1,16 +1,24 @@
-"""Reading MNIST: the old interface, the stand-in, bad files, downloads from a server on loopback."""
+"""Reading MNIST: TensorFlow 1.15's interface, the stand-in digits, bad files, downloads from a server on loopback."""
 
 import gzip
 import http.server
 import shutil
 import struct
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from lenet_lab import idx, input_data, standin, tf
+from lenet_lab import input_data, tf
+from lenet_lab.data import idx, standin
 from lenet_lab.input_data import DataError, DataSet, read_data_sets
+from lenet_lab.paths import LabError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = (f"{name}.gz" for name in input_data.FILES)
 
@@ -21,10 +29,10 @@ def numbered(count, **options):
     return DataSet(images, np.arange(count, dtype=np.uint8) % 10, dtype=tf.uint8, **options)
 
 
-# The old interface
+# TensorFlow 1.15's interface
 
 
-def test_the_three_parts_have_the_old_forms(small_folder, monkeypatch, capsys):
+def test_the_three_parts_have_the_shapes_and_types_of_115(small_folder, monkeypatch, capsys):
     monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
     train, validation, test = mnist = read_data_sets("unused", one_hot=True)
     assert mnist.train is train
@@ -36,23 +44,50 @@ def test_the_three_parts_have_the_old_forms(small_folder, monkeypatch, capsys):
     assert f"Extracting {small_folder / TRAIN_IMAGES}" in capsys.readouterr().out
 
 
-def test_options_of_the_old_interface(small_folder, monkeypatch):
+def test_options_do_what_they_did_in_115(small_folder, monkeypatch):
     monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
     mnist = read_data_sets("unused", dtype=tf.uint8, reshape=False, validation_size=100)
     assert mnist.train.num_examples == 5900
     assert mnist.train.images.shape == (5900, 28, 28, 1) and mnist.train.images.dtype == np.uint8
     assert mnist.train.labels.shape == (5900,) and mnist.train.labels.dtype == np.uint8
-    with pytest.raises(ValueError, match=r"^Validation size should be between 0 and 6000. Received: 6001.$"):
+    with pytest.raises(LabError, match=r"^Validation size should be between 0 and 6000. Received: 6001.$"):
         read_data_sets("unused", validation_size=6001)
-    with pytest.raises(TypeError, match="^Invalid image dtype tf.int32, expected uint8 or float32$"):
+    with pytest.raises(TypeError, match=r"^Invalid image dtype tf.int32, expected uint8 or float32$"):
         read_data_sets("unused", dtype=tf.int32)
+
+
+@pytest.mark.parametrize("option", ["validation_size", "seed"])
+@pytest.mark.parametrize("value", ["5000", 0.5, 5000.0, [1]])
+def test_a_number_of_the_wrong_type_is_one_clear_error(option, value, small_folder, monkeypatch, capsys):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    for fake_data in (False, True):
+        with pytest.raises(LabError, match=f"^{option} is .*, expected a whole number$"):
+            read_data_sets("unused", fake_data=fake_data, **{option: value})
+    assert capsys.readouterr().out == ""  # before any file is read
+
+
+def test_negative_and_numpy_seeds_repeat_an_order():
+    for seed in (-1, 2**40, np.int64(3)):
+        first, second = (numbered(50, seed=seed).next_batch(50)[1] for _ in range(2))
+        np.testing.assert_array_equal(first, second)
 
 
 def test_fake_data_needs_no_files():
     mnist = read_data_sets("nowhere", fake_data=True, one_hot=True)
-    images, labels = mnist.train.next_batch(2, fake_data=True)
-    assert (images, labels) == ([[1] * 784] * 2, [[1] + [0] * 9] * 2)
+    for images, labels in (mnist.train.next_batch(2, fake_data=True), mnist.train.next_batch(2)):
+        assert (images, labels) == ([[1] * 784] * 2, [[1] + [0] * 9] * 2)
     assert mnist.test.num_examples == 10000
+    assert mnist.name == "fake data"
+
+
+def test_fake_data_is_not_for_training():
+    mnist = read_data_sets("nowhere", fake_data=True)
+    with pytest.raises(LabError, match="fake data has no images; read real data, without fake_data=True"):
+        next(mnist.train.epoch(10, np.random.RandomState(0)))
+
+
+def test_real_data_serves_fake_examples_on_request():
+    assert numbered(10).next_batch(2, fake_data=True) == ([[1] * 784] * 2, [0, 0])
 
 
 def test_an_epoch_is_every_image_once_and_batches_cross_its_end():
@@ -81,14 +116,28 @@ def test_without_shuffle_the_order_stays():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [0, -1, 11])
-def test_batch_sizes_that_cannot_be_are_refused(size):
+@pytest.mark.parametrize(
+    "size, expected",
+    [(0, "1 to 10"), (-1, "1 to 10"), (11, "1 to 10"), (2.5, "a whole number"), ("2", "a whole number")],
+)
+def test_impossible_batch_sizes_are_refused_and_change_nothing(size, expected):
     data = numbered(10)
-    with pytest.raises(ValueError, match=f"batch size is {size}, expected 1 to 10"):
+    with pytest.raises(LabError, match=f"batch size is {size!r}, expected {expected}"):
         data.next_batch(size)
-    with pytest.raises(ValueError, match=f"batch size is {size}, expected 1 to 10"):
+    with pytest.raises(LabError, match=f"batch size is {size!r}, expected {expected}"):
         next(data.epoch(size, np.random.RandomState(0)))
     assert list(data.next_batch(3, shuffle=False)[0][:, 0]) == [0, 1, 2]
+
+
+def test_a_set_without_examples_serves_no_batch():
+    with pytest.raises(LabError, match="batch size is 1, but the set has no examples; check validation_size"):
+        numbered(0).next_batch(1)
+
+
+def test_the_whole_set_may_be_one_batch():
+    assert sorted(numbered(10).next_batch(10)[0][:, 0]) == list(range(10))
+    ((images, labels),) = numbered(10).epoch(10, np.random.RandomState(0), at_a_time=5)
+    assert images.shape == (1, 10, 784) and sorted(labels[0]) == list(range(10))
 
 
 def test_an_epoch_of_whole_batches_is_in_a_new_order_each_time():
@@ -102,6 +151,7 @@ def test_an_epoch_of_whole_batches_is_in_a_new_order_each_time():
 # The stand-in
 
 
+@pytest.mark.network
 def test_offline_the_standin_is_announced_even_with_warnings_off(offline, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(standin, "SIZES", {"validation": 50, "train": 150, "test": 40})
     monkeypatch.setattr("warnings.filters", [("ignore", None, Warning, None, 0)])
@@ -113,6 +163,65 @@ def test_offline_the_standin_is_announced_even_with_warnings_off(offline, tmp_pa
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "stand-in").iterdir()}
 
 
+TINY = {"validation": 20, "train": 60, "test": 20}
+
+
+@contextmanager
+def file_size_limit(size):
+    """What a full disk does to files that grow beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.network
+@pytest.mark.skipif(resource is None, reason="file sizes can't be limited here")
+def test_a_full_disk_while_the_standin_is_made_is_one_error_and_leaves_nothing(offline, tmp_path, monkeypatch):
+    monkeypatch.setattr(standin, "SIZES", TINY)
+    with (
+        file_size_limit(5000),
+        pytest.raises(DataError, match=r"stand-in: the stand-in digits can't be written .*File too"),
+    ):
+        read_data_sets(str(tmp_path))
+    assert not any("stand-in" in path.name for path in tmp_path.iterdir())
+    assert read_data_sets(str(tmp_path), validation_size=20).train.num_examples == 60
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("obstacle", ["a file", "a folder with something in it"])
+def test_what_is_in_the_standins_way_is_named_and_kept(offline, tmp_path, monkeypatch, obstacle):
+    monkeypatch.setattr(standin, "SIZES", TINY)
+    mine = tmp_path / "stand-in" if obstacle == "a file" else tmp_path / "stand-in" / "mine"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    message = r"stand-in: the stand-in digits can't be written there \(.*\); .*remove what is in the way"
+    with pytest.raises(DataError, match=message):
+        read_data_sets(str(tmp_path))
+    assert mine.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "stand-in"] in ([], [".download"])
+
+
+def test_a_folder_that_the_standin_cannot_be_made_in_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for parent in ("file", "nowhere"):
+        with pytest.raises(DataError, match=f"{parent}.stand-in: .* choose a folder that you can write to"):
+            standin.make(tmp_path / parent / "stand-in", TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_deleted_file_of_the_standin_is_made_again(tmp_path):
+    folder = standin.make(tmp_path / "stand-in", TINY)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / TRAIN_LABELS).unlink()
+    assert standin.make(folder, TINY) == folder
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["stand-in"]
+
+
+@pytest.mark.network
 def test_without_fallback_missing_data_is_an_error(offline, tmp_path):
     with pytest.raises(DataError, match="no connection"):
         read_data_sets(str(tmp_path), fallback=False)
@@ -132,8 +241,7 @@ def test_no_scan_is_on_two_sides():
 
 
 def test_the_standin_is_the_same_every_time(tmp_path):
-    sizes = {"validation": 20, "train": 60, "test": 20}
-    folders = [standin.make(tmp_path / name, sizes) for name in ("a", "b")]
+    folders = [standin.make(tmp_path / name, TINY) for name in ("a", "b")]
     for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.name not in "ab"] == []
@@ -156,13 +264,12 @@ def test_other_data_in_mnists_files_is_not_called_mnist(small_folder, tmp_path, 
 # Bad files: one error that names the file
 
 
-def whole(magic, *shape):
+def header_and_zeros(magic, *shape):
     return struct.pack(f">{1 + len(shape)}I", magic, *shape) + bytes(int(np.prod(shape)))
 
 
-
 def flipped(data):
-    """One byte in the middle inverted, as a bad disk would."""
+    """Invert one byte in the middle, as a bad disk would."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
 
@@ -172,16 +279,24 @@ def flipped(data):
     [
         (TRAIN_IMAGES, b"", "truncated"),
         (TRAIN_IMAGES, b"not gzip", "corrupt gzip"),
-        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28))[:-9], "truncated or corrupt gzip"),
-        (TRAIN_IMAGES, flipped(gzip.compress(whole(2051, 6000, 28, 28))), "corrupt gzip"),
-        (TRAIN_IMAGES, gzip.compress(whole(2049, 6000)), "Invalid magic number 2049 in MNIST image file: "),
-        (TRAIN_LABELS, gzip.compress(whole(2051, 1, 28, 28)), "Invalid magic number 2051 in MNIST label file: "),
-        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28)[:-1]), "4703999 bytes where 4704000 were expected"),
-        (TRAIN_IMAGES, gzip.compress(whole(2051, 6000, 28, 28) + b"x"), "more than the 4704000 bytes"),
+        (TRAIN_IMAGES, gzip.compress(header_and_zeros(2051, 6000, 28, 28))[:-9], "truncated or corrupt gzip"),
+        (TRAIN_IMAGES, flipped(gzip.compress(header_and_zeros(2051, 6000, 28, 28))), "corrupt gzip"),
+        (TRAIN_IMAGES, gzip.compress(header_and_zeros(2049, 6000)), "Invalid magic number 2049 in MNIST image file: "),
+        (
+            TRAIN_LABELS,
+            gzip.compress(header_and_zeros(2051, 1, 28, 28)),
+            "Invalid magic number 2051 in MNIST label file: ",
+        ),
+        (
+            TRAIN_IMAGES,
+            gzip.compress(header_and_zeros(2051, 6000, 28, 28)[:-1]),
+            "4703999 bytes where 4704000 were expected",
+        ),
+        (TRAIN_IMAGES, gzip.compress(header_and_zeros(2051, 6000, 28, 28) + b"x"), "more than the 4704000 bytes"),
         (TRAIN_IMAGES, gzip.compress(struct.pack(">4I", 2051, 2**31, 2**20, 2**20)), "header promises"),
-        (TRAIN_IMAGES, gzip.compress(whole(2051, 5999, 28, 28)), "5999 images but .* 6000 labels"),
+        (TRAIN_IMAGES, gzip.compress(header_and_zeros(2051, 5999, 28, 28)), "5999 images but .* 6000 labels"),
         (TRAIN_LABELS, gzip.compress(struct.pack(">2I", 2049, 6000) + bytes(5999) + b"\x0a"), "label 10 found"),
-        (TEST_LABELS, gzip.compress(whole(2049, 3)), "500 images but .* 3 labels"),
+        (TEST_LABELS, gzip.compress(header_and_zeros(2049, 3)), "500 images but .* 3 labels"),
     ],
     # gzip writes the time into its bytes, and pytest-xdist's workers must agree on the names.
     ids=lambda value: "content" if isinstance(value, bytes) else None,
@@ -196,7 +311,7 @@ def test_a_bad_file_is_named_with_what_was_expected(small_folder, tmp_path, name
     assert (folder / name).read_bytes() == content
 
 
-def test_a_directory_in_a_files_place(small_folder, tmp_path):
+def test_a_directory_in_place_of_a_file_is_refused(small_folder, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(small_folder, folder)
     (folder / TEST_IMAGES).unlink()
@@ -205,13 +320,13 @@ def test_a_directory_in_a_files_place(small_folder, tmp_path):
         read_data_sets(str(folder))
 
 
-def test_a_folder_that_cannot_be_made(offline, tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(offline, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="choose a folder you can write to"):
         read_data_sets(str(tmp_path / "file" / "data"))
 
 
-def test_a_named_folder_without_the_files_is_told_and_passed_over(small_folder, tmp_path, monkeypatch, capsys):
+def test_a_named_folder_without_the_files_is_reported_and_passed_over(small_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LENET_LAB_DATA", str(tmp_path))
     assert read_data_sets(str(small_folder)).train.num_examples == 1000
     assert f"LENET_LAB_DATA names {tmp_path}, which lacks train-images" in capsys.readouterr().err
@@ -222,13 +337,13 @@ def test_a_named_folder_without_the_files_is_told_and_passed_over(small_folder, 
 
 @pytest.fixture
 def server(small_folder):
-    """A loopback server of the small data; `answers` overrides the content of single files."""
+    """A loopback server of the small data; `answers` replaces the content of single files."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             requests.append(self.path)
             name = self.path.rpartition("/")[2]
-            body = answers.get(name, None) or (small_folder / name).read_bytes()
+            body = answers.get(name) or (small_folder / name).read_bytes()
             self.send_response(503 if body == b"unavailable" else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -246,6 +361,7 @@ def server(small_folder):
         httpd.shutdown()
 
 
+@pytest.mark.network
 def test_missing_files_are_downloaded_once(server, small_folder, tmp_path):
     for _ in range(2):
         mnist = read_data_sets(str(tmp_path), source_url=server.url, fallback=False)
@@ -255,6 +371,7 @@ def test_missing_files_are_downloaded_once(server, small_folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.gz" for name in input_data.FILES)
 
 
+@pytest.mark.network
 def test_a_mirror_that_fails_is_followed_by_the_next(server, tmp_path, monkeypatch):
     monkeypatch.setattr(input_data, "MIRRORS", (server.url + "first/", server.url + "second/"))
     server.answers[TRAIN_LABELS] = b"unavailable"
@@ -264,6 +381,7 @@ def test_a_mirror_that_fails_is_followed_by_the_next(server, tmp_path, monkeypat
     assert not list(tmp_path.glob("*.gz"))
 
 
+@pytest.mark.network
 def test_an_error_page_is_reported_with_its_address(server, tmp_path):
     server.answers[TRAIN_IMAGES] = b"unavailable"
     with pytest.raises(DataError, match=f"503 .*{server.url}{TRAIN_IMAGES}"):
@@ -274,7 +392,7 @@ def test_an_error_page_is_reported_with_its_address(server, tmp_path):
 # The real files, where they are found
 
 
-def test_the_real_mnist(real_folder, monkeypatch):
+def test_the_real_mnist_is_recognized_and_split(real_folder, monkeypatch):
     monkeypatch.setenv("LENET_LAB_DATA", real_folder)
     mnist = read_data_sets("unused", one_hot=True)
     assert mnist.name == "MNIST"

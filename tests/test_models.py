@@ -1,4 +1,4 @@
-"""The networks: shapes, parameters, gradients, dropout, and what the lab prints of them."""
+"""The lab's networks: their shapes, parameters, gradients, dropout, and how the lab prints them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from lenet_lab import (
     parameter_table,
     tf,
 )
-from lenet_lab.models import layer_outputs, layer_parameters
+from lenet_lab.analysis.layers import layer_outputs, layer_parameters
 
 
 def sgd():
@@ -24,7 +24,7 @@ def images():
     return np.random.RandomState(0).random_sample((3, 784)).astype(np.float32)
 
 
-def test_every_layer_has_the_papers_shape(images):
+def test_every_layer_has_the_shape_that_the_paper_gives(images):
     classifier = build_classifier(build_lenet5, sgd())
     outputs = layer_outputs(classifier.graph, classifier.logits)
     assert [(o.scope, o.shape) for o in outputs] == [
@@ -53,7 +53,7 @@ def test_every_layer_has_the_papers_shape(images):
         (build_lenet5_dropout, [156, 2416, 48120, 10164, 850]),
     ],
 )
-def test_parameter_counts(build, layers):
+def test_each_layer_has_the_expected_number_of_parameters(build, layers):
     graph = build_classifier(build, sgd()).graph
     assert [layer.total for layer in layer_parameters(graph)] == layers
     assert count_parameters(graph) == sum(layers)
@@ -61,11 +61,11 @@ def test_parameter_counts(build, layers):
         assert count_parameters() == sum(layers)
 
 
-def test_optimizer_slots_are_not_counted():
+def test_variables_of_the_optimizer_are_not_counted_as_parameters():
     assert count_parameters(build_classifier(build_lenet5, tf.train.AdamOptimizer()).graph) == 61706
 
 
-def test_parameter_table_reads_like_the_labs():
+def test_the_parameter_table_has_the_labs_rows():
     table = parameter_table(build_classifier(build_lenet5, sgd()).graph)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert ["1", "5x5x1x6 = 150", "6", "156"] in rows
@@ -73,7 +73,7 @@ def test_parameter_table_reads_like_the_labs():
     assert rows[-1] == ["Total", "", "", "61706"]
 
 
-def test_prints_of_the_lab_to_the_letter():
+def test_tensors_and_variables_print_exactly_as_in_the_lab():
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 784], name="inputs")
         build_softmax_regression(x)
@@ -86,7 +86,7 @@ def test_prints_of_the_lab_to_the_letter():
     assert [v.name for v in classifier.graph.get_collection("variables")] == ["weights:0", "bias:0"]
 
 
-def test_scopes_and_variable_order_are_the_labs():
+def test_name_scopes_and_the_order_of_variables_are_the_labs():
     graph = build_classifier(build_lenet5_dropout, sgd()).graph
     names = [op.name for op in graph.get_operations()]
     for scope in ("reshape", "lenet5/layer1", "lenet5/flatten", "lenet5/dropout", "lenet5/layer5"):
@@ -98,7 +98,7 @@ def test_scopes_and_variable_order_are_the_labs():
     ]
 
 
-def test_all_parameters_get_a_gradient(images):
+def test_every_variable_gets_a_gradient(images):
     classifier = build_classifier(build_lenet5, sgd())
     labels = np.eye(10, dtype=np.float32)[[3, 1, 4]]
     with classifier.graph.as_default():
@@ -110,18 +110,18 @@ def test_all_parameters_get_a_gradient(images):
     assert all(np.any(value != 0) for value in values)
 
 
-def test_initial_weights_are_small_random_and_biases_zero():
+def test_initial_weights_are_truncated_normal_and_biases_zero():
     classifier = build_classifier(build_lenet5, sgd())
     with tf.Session(graph=classifier.graph) as session:
         session.run(classifier.init_op)
         values = session.run(classifier.graph.get_collection("trainable_variables"))
     weights3, bias3 = values[4], values[5]
-    assert np.abs(weights3).max() <= 0.2  # cut at two deviations
-    assert weights3.std() == pytest.approx(0.088, abs=0.002)  # of a normal(0, 0.1) so cut
+    assert np.abs(weights3).max() <= 0.2  # truncated at two standard deviations
+    assert weights3.std() == pytest.approx(0.088, abs=0.002)  # the deviation of such a truncated normal(0, 0.1)
     assert not bias3.any()
 
 
-def test_dropout_is_off_unless_fed_and_keeps_the_mean():
+def test_dropout_is_off_unless_keep_prob_is_fed_and_scales_the_kept_features():
     graph = tf.Graph()
     with graph.as_default(), tf.Session() as session:
         keep_prob = tf.placeholder_with_default(1.0, [])
@@ -138,11 +138,11 @@ def test_dropout_is_off_unless_fed_and_keeps_the_mean():
         before, on = session.run([flat, dropped], {x: images, keep_prob: 0.75})
     active = before > 0
     kept = on[active] != 0
-    assert kept.mean() == pytest.approx(0.75, abs=0.02)  # 0.75 is kept, not dropped
+    assert kept.mean() == pytest.approx(0.75, abs=0.02)  # the probability to keep, not to drop
     np.testing.assert_allclose(on[active][kept], before[active][kept] / 0.75, rtol=1e-5)
 
 
-def test_summary_tags_are_exactly_loss_and_accuracy(images):
+def test_the_summary_holds_exactly_loss_and_accuracy(images):
     classifier = build_classifier(build_softmax_regression, sgd())
     with tf.Session(graph=classifier.graph) as session:
         session.run(classifier.init_op)
@@ -152,13 +152,13 @@ def test_summary_tags_are_exactly_loss_and_accuracy(images):
     assert values == {"Loss": pytest.approx(np.log(10)), "Accuracy": pytest.approx(1 / 3)}
 
 
-def test_each_classifier_has_a_graph_of_its_own():
+def test_each_classifier_has_its_own_graph():
     first, second = (build_classifier(build_lenet5, tf.train.AdamOptimizer()) for _ in range(2))
     assert first.graph is not second.graph
     tf.test.assert_equal_graph_def(first.graph.as_graph_def(), second.graph.as_graph_def())
     assert not tf.get_default_graph().get_operations()
 
 
-def test_a_builder_of_the_wrong_shape_is_refused():
+def test_a_network_whose_logits_have_the_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"expected \(\?, 10\)"):
         build_classifier(lambda x: x[:, :7], sgd())

@@ -1,6 +1,7 @@
-"""The notebooks: thin, committed with fresh outputs from MNIST, and running from top to bottom."""
+"""The notebooks are thin, committed with fresh outputs from MNIST, and run from top to bottom."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -12,16 +13,19 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lenet_lab import notebooks
 from lenet_lab.__main__ import main
-from lenet_lab.events import read_curve
-from lenet_lab.experiments import accuracies, accuracy_table, comparison_table, read_experiments
-from lenet_lab.notebooks import NOTEBOOKS, SOURCES, made_from, parameters_of, run_notebook, with_parameters
-from lenet_lab.paths import EXPERIMENTS
+from lenet_lab.analysis import freshness
+from lenet_lab.analysis.events import read_curve
+from lenet_lab.analysis.freshness import code_hash
+from lenet_lab.beyond.experiments import accuracies, accuracy_table, comparison_table, read_experiments
+from lenet_lab.notebooks import NOTEBOOKS, made_from, parameters_of, run_notebook, with_parameters
+from lenet_lab.paths import EXPERIMENTS, LabError
 
 ROOT = Path(__file__).parent.parent
 TITLES = dict(
     zip(
-        NOTEBOOKS[:4],  # the lab's own; the others rest on experiments/results.json
+        NOTEBOOKS[:4],  # the lab's own; the others show experiments/results.json
         ("softmax, gradient descent", "LeNet-5, gradient descent", "LeNet-5, Adam", "LeNet-5, Adam, dropout"),
         strict=True,
     )
@@ -38,7 +42,7 @@ def code_cells(notebook):
 
 
 def text_of(notebook):
-    """All that a notebook's cells printed."""
+    """Everything that a notebook's cells printed."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
@@ -53,7 +57,7 @@ def test_committed_outputs_are_of_these_sources(committed):
     assert committed.metadata["lenet_lab"]["made_from"] == made_from(committed), "stale: run make notebooks"
 
 
-def test_committed_outputs_are_whole_and_in_order(committed):
+def test_committed_outputs_are_complete_and_in_order(committed):
     cells = code_cells(committed)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [o for cell in cells for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
@@ -65,7 +69,7 @@ def test_committed_outputs_are_of_mnist(committed):
 
 
 @pytest.mark.parametrize("committed", TITLES, indirect=True)
-def test_committed_trainings_have_the_labs_settings(committed):
+def test_committed_trainings_use_the_labs_settings(committed):
     printed = text_of(committed)
     softmax = "softmax" in committed.cells[0].source
     expected = {"epochs": 50, "batch_size": 100, "learning_rate": 0.01} if softmax else {
@@ -75,7 +79,7 @@ def test_committed_trainings_have_the_labs_settings(committed):
     assert f"Epoch:  {expected['epochs']}   =====> Loss = " in printed
 
 
-def test_committed_outputs_name_no_path_of_the_machine(committed):
+def test_committed_outputs_name_no_path_on_the_machine_that_made_them(committed):
     text = nbformat.writes(committed)
     assert str(ROOT.parent) + os.sep not in text
     assert not re.search(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\)", text)
@@ -87,17 +91,321 @@ def test_the_labs_figures_are_committed():
     assert set(lab.split()) <= names
 
 
-def test_a_change_of_any_source_makes_a_notebook_stale(committed, monkeypatch):
+def test_the_code_that_a_notebook_shows_is_todays(committed):
+    statements = [statement for cell in code_cells(committed) for statement in ast.parse(cell.source).body]
+    imports = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
+    names = {}
+    exec(compile(ast.Module(imports, []), "the notebook's imports", "exec"), names)
+    for cell in code_cells(committed):
+        if cell.source.startswith("Code("):
+            source = eval(cell.source, names).data
+            assert cell.outputs[0].data["text/plain"] == source.rstrip("\n"), "stale: run make notebooks"
+
+
+# Freshness: which changes of a small package make a notebook stale.
+
+CELLS = ["from small import train\nfigures = 'figures'", "print(train([1, 2]))"]
+SMALL_PACKAGE = {
+    "__init__.py": "from small.training import train\n",
+    "training.py": '''"""Trains."""
+
+import math
+from small.points import Point
+
+RATE = 0.1
+
+
+def train(images: list, rate: float = 0.5) -> float:
+    """Trains on images."""
+    total = 0
+    weights: list = []
+    for image in images:
+        total += image * rate  # one step
+        weights.append([image + total for other in weights])
+    pairs = [image for image in weights if (size := len(weights))], size
+    if total < 0:
+        raise ValueError(f"total is {total}, expected 0 or more")
+    if total > 9:
+        raise ValueError("too large: " + str(total))
+    if total > 8:
+        raise ValueError("large: %s" % total)
+    if total > 7:
+        raise ValueError("total is {}, expected less".format(total))
+    assert weights, "no images"
+    try:
+        first, last = weights[0], weights[-1]
+    except IndexError as error:
+        print(error)
+    match weights:
+        case [single]:
+            print(single)
+
+    calls = 0
+
+    def show():
+        nonlocal calls
+        calls = calls + 1
+        return f"{total:.2f}"
+
+    return math.sqrt(total + RATE), show(), first, last, finish(), pairs, Point(1, 2)
+
+
+def finish():
+    from small import late
+
+    return late.end()
+''',
+    "points.py": "from typing import NamedTuple\n\n\nclass Point(NamedTuple):\n    x: int\n    y: float = 2.0\n",
+    "late.py": "from .deep import below\n\n\ndef end():\n    return below.VALUE\n",
+    "deep/__init__.py": "DEPTH = 1\n",
+    "deep/below.py": "from .. import relative\n\nVALUE = 1\n",
+    "relative.py": "VALUE = 2\n",
+    "unused.py": "VALUE = 3\n",
+}
+
+
+@pytest.fixture
+def small_package(tmp_path):
+    for name, source in SMALL_PACKAGE.items():
+        (tmp_path / "small" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "small" / name).write_text(source)
+    return tmp_path / "small"
+
+
+def change(package, name, old, new):
+    source = (package / name).read_text()
+    assert old in source and old != new
+    (package / name).write_text(source.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        pytest.param("total", "summed", id="a local that a nested function uses"),
+        pytest.param("image ", "picture ", id="a loop's variable"),
+        pytest.param("other", "_", id="a comprehension's variable"),
+        pytest.param("[image for image in", "[pair for pair in", id="a comprehension's variable named like another"),
+        pytest.param("size", "length", id="a variable assigned in a comprehension"),
+        pytest.param("error", "problem", id="a caught exception"),
+        pytest.param("single", "only", id="a name in a match"),
+        pytest.param("first, last", "front, back", id="two locals"),
+        pytest.param("# one step", "# a step", id="a comment"),
+        pytest.param('"""Trains on images."""', '"""Trains.\n\n    On images.\n    """', id="a function's docstring"),
+        pytest.param('    """Trains on images."""\n', "", id="a docstring left out"),
+        pytest.param('"""Trains."""', '"""Trains a model."""', id="a module's docstring"),
+        pytest.param("is {total}, expected 0 or more", "is negative: {total}", id="an error's message"),
+        pytest.param("total is {}, expected less", "{} is too much", id="an error's message by format"),
+        pytest.param('"large: %s"', '"much: %s"', id="an error's message by %"),
+        pytest.param("too large: ", "too much: ", id="an error's message by +"),
+        pytest.param("no images", "images are missing", id="an assertion's message"),
+        pytest.param("images: list,", "images: tuple[int, ...],", id="a parameter's annotation"),
+        pytest.param("-> float:", "-> tuple:", id="a result's annotation"),
+        pytest.param("weights: list = []", "weights = []", id="a local's annotation"),
+        pytest.param("import math\n", "import math\nfrom typing import Any\n", id="an import for annotations"),
+        pytest.param(
+            "import math\n",
+            "import math\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from small import unused\n",
+            id="an import for type checkers",
+        ),
+        pytest.param("RATE = 0.1", "RATE   =   (0.1)\n\n", id="layout"),
+        pytest.param("RATE = 0.1", "RATE = 0.1\n__version__ = '2.0'", id="the version"),
+        pytest.param("    print(error)", "    pass\n        print(error)", id="a pass"),
+    ],
+)
+def test_a_change_that_computes_the_same_keeps_a_notebook_fresh(small_package, old, new):
+    before = code_hash(CELLS, small_package)
+    change(small_package, "training.py", old, new)
+    ast.parse((small_package / "training.py").read_text())
+    assert code_hash(CELLS, small_package) == before
+
+
+@pytest.mark.parametrize(
+    "name, old, new",
+    [
+        pytest.param("training.py", "total = 0", "total = 1", id="a constant"),
+        pytest.param("training.py", "total = 0\n", "total = False\n", id="a constant's type"),
+        pytest.param("training.py", "image * rate", "image / rate", id="an operator"),
+        pytest.param("training.py", "image * rate", "rate * image", id="the order of operands"),
+        pytest.param("training.py", "[image + total ", "[image + image ", id="which local is used"),
+        pytest.param("training.py", "= weights[0], weights[-1]", "= weights[-1], weights[0]", id="roles of two locals"),
+        pytest.param("training.py", "show(), first, last", "show(), last, first", id="two locals swapped"),
+        pytest.param("training.py", "math.sqrt", "math.exp", id="a call"),
+        pytest.param("training.py", "rate: float = 0.5", "rate: float = 0.6", id="a default"),
+        pytest.param("training.py", "images", "pictures", id="a parameter's name"),
+        pytest.param("training.py", "RATE", "SPEED", id="a global's name"),
+        pytest.param("training.py", "nonlocal calls", "global calls", id="the scope of a variable"),
+        pytest.param("training.py", "ValueError(", "TypeError(", id="an error's type"),
+        pytest.param("training.py", ":.2f", ":.3f", id="a format"),
+        pytest.param("training.py", "case [single]", "case [single, *_]", id="a pattern"),
+        pytest.param("points.py", "x: int", "z: int", id="a field's name"),
+        pytest.param("points.py", "x: int", "x: float", id="a field's type"),
+        pytest.param("points.py", "    x: int\n", "", id="a field left out"),
+        pytest.param("late.py", "below.VALUE", "-below.VALUE", id="a module imported in a function"),
+        pytest.param("deep/__init__.py", "1", "2", id="the package around a module"),
+        pytest.param("deep/below.py", "VALUE = 1", "VALUE = 2", id="a module imported by a relative name"),
+        pytest.param("relative.py", "2", "3", id="a module imported from the folder above"),
+    ],
+)
+def test_a_change_of_the_computation_makes_a_notebook_stale(small_package, name, old, new):
+    before = code_hash(CELLS, small_package)
+    change(small_package, name, old, new)
+    ast.parse((small_package / name).read_text())
+    assert code_hash(CELLS, small_package) != before
+
+
+NONLOCALS = "n, m = 1, 2\n    b(lambda: (n, m))\n    def g():\n        nonlocal n, m\n        "
+IMPORTS = "import os as n, sys as m\n    "
+INNER = "def n(): return 1\n    def m(): return 2\n    "
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        pytest.param("return [x for x in x]", "return [y for y in y]", id="a comprehension over a global"),
+        pytest.param("[(y := x) for x in a]\n    return y", "[(z := x) for x in a]\n    return y", id="a walrus"),
+        pytest.param("n = 1\n    return locals()", "m = 1\n    return locals()", id="locals()"),
+        pytest.param("n = 1\n    return f'{n=}'", "m = 1\n    return f'{m=}'", id="a name shown by an f-string"),
+        pytest.param("global n, m\n    n = 1", "global n, m\n    m = 1", id="a global that is assigned"),
+        pytest.param("g = lambda: n\n    return g", "g = lambda: m\n    return g", id="a global in a lambda"),
+        pytest.param("g = lambda: (n := a)\n    return n", "g = lambda: (m := a)\n    return m", id="a global beside"),
+        pytest.param("a = 1\n    return a", "b = 1\n    return b", id="a parameter that is assigned"),
+        pytest.param("n = 1\n    class C: n = 2", "m = 1\n    class C: m = 2", id="a class field"),
+        pytest.param("return [lambda n: n for n in a]", "return [lambda n: m for m in a]", id="a lambda's parameter"),
+        pytest.param(NONLOCALS + "n = 3", NONLOCALS + "m = 3", id="a variable of the function around"),
+        pytest.param(
+            IMPORTS + "for n in a: b()\n    return n",
+            IMPORTS + "for m in a: b()\n    return m",
+            id="an imported name, assigned",
+        ),
+        pytest.param(
+            INNER + "for n in a: b()\n    return n",
+            INNER + "for m in a: b()\n    return m",
+            id="a function's name, assigned",
+        ),
+        pytest.param("return lambda *, k: k", "return lambda *, k=None: k", id="a default of None"),
+        pytest.param("return {None: a}", "return {**a}", id="a key of None"),
+    ],
+)
+def test_functions_that_compute_something_else_have_other_hashes(small_package, one, other):
+    hashes = {code_hash([f"def f(a, b):\n    {body}"], small_package) for body in (one, other)}
+    assert len(hashes) == 2
+
+
+def test_a_module_that_a_notebook_does_not_import_leaves_it_fresh(small_package):
+    before, alone = code_hash(CELLS, small_package), code_hash(["print(1)"], small_package)
+    change(small_package, "unused.py", "3", "4")
+    assert code_hash(CELLS, small_package) == before
+    for name in SMALL_PACKAGE:
+        (small_package / name).write_text("other = 1")
+    assert code_hash(["print(1)"], small_package) == alone
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [CELLS[0], "print(train([1, 3]))"],
+        [CELLS[0].replace("'figures'", "'pictures'"), CELLS[1]],
+        [CELLS[0].replace("figures =", "folder ="), CELLS[1]],
+        CELLS[:1],
+        ["\n".join(CELLS)],
+        [CELLS[0], "'a text that is shown'\n" + CELLS[1]],
+    ],
+    ids=["a constant", "a parameter", "a parameter's name", "a cell less", "cells joined", "a text"],
+)
+def test_a_changed_cell_makes_a_notebook_stale(small_package, cells):
+    assert code_hash(cells, small_package) != code_hash(CELLS, small_package)
+
+
+def test_a_comment_in_a_cell_keeps_a_notebook_fresh(small_package):
+    assert code_hash([CELLS[0], "# Train.\n" + CELLS[1]], small_package) == code_hash(CELLS, small_package)
+
+
+def test_a_syntax_error_names_the_module_or_the_cell(small_package):
+    with pytest.raises(SyntaxError) as caught:
+        code_hash([CELLS[0], "%matplotlib inline"], small_package)
+    assert (caught.value.filename, caught.value.lineno) == ("code cell 2", 1)
+    (small_package / "late.py").write_text("\ndef end(:\n")
+    with pytest.raises(SyntaxError) as caught:
+        code_hash(CELLS, small_package)
+    assert (caught.value.filename, caught.value.lineno) == (str(small_package / "late.py"), 2)
+
+
+def test_a_notebook_is_made_from_its_code_cells_and_the_package(committed, monkeypatch, small_package):
+    cells = [cell.source for cell in code_cells(committed)]
     before = made_from(committed)
-    committed.cells[-1].source += " "
-    changed_cell = made_from(committed)
-    monkeypatch.setattr(Path, "read_text", lambda self: "other" if self.name == SOURCES[-1] else "")
-    assert len({before, changed_cell, made_from(committed)}) == 3
+    assert before == code_hash(cells, Path(notebooks.__file__).parent) != code_hash(cells, small_package)
+    committed.cells[0].source += " More prose."
+    assert made_from(committed) == before
+    code_cells(committed)[-1].source += "\nprint()"
+    assert made_from(committed) != before
+    code_cells(committed)[0].source = "!pip list"
+    with pytest.raises(LabError, match=r"^code cell 1, line 1, is not plain Python .*% and ! commands$"):
+        made_from(committed)
+
+
+def other_python(version):
+    """Another installed Python's command, or None."""
+    beside = Path(sys.base_prefix).parent.glob(f"*/bin/{version}")  # as pyenv and uv install them
+    for command in filter(None, [shutil.which(version), *map(str, sorted(beside))]):
+        if subprocess.run([command, "-c", ""], capture_output=True).returncode == 0:
+            return command
+    return None
+
+
+ODD_SYNTAX = r"""
+def odd(x, width, *rest, **more):
+    a = f"{x:{width}}" f'{x!r:>{width}.2f}' u"b" f"{x = :>5}" rf"\d{x:}" f"{{{x}}}" f"{x:%H:%M}" f"{(lambda: 1)()}"
+    match x:
+        case {"k": value, **others}: return value, others
+        case [first, *middle] | (first, *middle) if (size := len(middle)) > 1: return first, size
+        case str(text) | bytes() as text: return text
+        case None | -1 | 1 + 2j: pass
+    with open(x) as one, (open(x)) as two: pass
+    try: first, *others = rest
+    except (ValueError, TypeError) as error: raise KeyError("no", 1) from error
+    finally: del a
+    return [*rest, 1], {**more, 1: 1e400}, x[1:2, ::3, ...], {i: j for i, j in more if i}, lambda q, /, r=1, *, s: q
+async def wait(x: int, *, y: "str" = "\u0378\U0001FAE8") -> None:
+    async with x as one: return [i async for i in one if await i]
+"""
+
+
+@pytest.mark.parametrize("version", [f"python3.{minor}" for minor in range(10, 14) if minor != sys.version_info.minor])
+def test_the_hash_is_the_same_on_every_python(tmp_path, version):
+    python = other_python(version)
+    if python is None:
+        pytest.skip(f"no {version} here")
+    package = Path(notebooks.__file__).parent
+    cells = [ODD_SYNTAX, *(f"import lenet_lab.{path.stem}" for path in package.glob("*.py"))]
+    program = (
+        "import json, pathlib, runpy, sys\n"
+        "code_hash = runpy.run_path(sys.argv[1])['code_hash']\n"
+        "print(code_hash(json.load(sys.stdin), pathlib.Path(sys.argv[2])))"
+    )
+    command = [python, "-I", "-c", program, freshness.__file__, str(package)]
+    done = subprocess.run(command, input=json.dumps(cells), capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == code_hash(cells, package), done.stderr
+
+
+# Running
+
+
+def test_parameters_need_a_cell_to_stand_in():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("epochs = 1")])
+    with pytest.raises(LabError, match="no cell tagged 'parameters'"):
+        with_parameters(notebook, {"epochs": 2})
+
+
+def test_a_notebook_that_does_not_exist_is_refused_in_one_line(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(["notebooks", "7_none.ipynb"]) == 1
+    error = capsys.readouterr().err
+    assert error.strip() == f"there is no notebook '7_none.ipynb'; choose from {', '.join(NOTEBOOKS)}"
 
 
 @pytest.fixture
 def lab(tmp_path, small_folder, monkeypatch):
-    """A lab folder of its own, with the notebooks and small data."""
+    """A copy of the lab's folder, with the notebooks and small data."""
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
@@ -106,7 +414,8 @@ def lab(tmp_path, small_folder, monkeypatch):
     return tmp_path
 
 
-def test_the_whole_lab_runs_and_ends_with_its_table(lab):
+@pytest.mark.slow
+def test_the_whole_lab_runs_and_ends_with_a_table_of_results(lab):
     before = {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
     command = [sys.executable, "-m", "lenet_lab", "lab", "--epochs", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
@@ -123,9 +432,10 @@ def test_the_whole_lab_runs_and_ends_with_its_table(lab):
     assert sorted(path.name for path in (lab / "executed").glob("*.ipynb")) == list(NOTEBOOKS)
     for name in NOTEBOOKS:
         executed = nbformat.read(lab / "executed" / name, 4)
-        assert "*** MNIST" not in text_of(executed)  # the data was named, not fallen back to
+        assert "*** MNIST" not in text_of(executed)  # the data was chosen, so nothing warns about a fallback
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_an_interrupted_lab_keeps_what_was_trained(lab):
     command = [sys.executable, "-m", "lenet_lab", "lab", "--epochs", "100000"]
@@ -136,7 +446,7 @@ def test_an_interrupted_lab_keeps_what_was_trained(lab):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.rstrip().endswith("Interrupted. What was trained stands in logs/.") and "Traceback" not in error
+    assert error.rstrip().endswith("Interrupted. What was trained is in logs/.") and "Traceback" not in error
     assert len(read_curve("logs/softmax/run_01", "Loss").steps) >= 50
     assert "Epoch:  05" in text_of(nbformat.read(lab / "executed" / NOTEBOOKS[0], 4))
 
@@ -150,7 +460,7 @@ def test_a_notebook_runs_alone(lab):
     assert sorted(os.listdir(lab / "logs")) == ["lenet5", "lenet5_adam"]
 
 
-def test_a_failing_cell_keeps_what_was_done(lab):
+def test_when_a_cell_fails_the_earlier_outputs_are_kept(lab):
     from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.v4.new_notebook()
@@ -160,7 +470,7 @@ def test_a_failing_cell_keeps_what_was_done(lab):
     assert text_of(nbformat.read(lab / "failed.ipynb", 4)) == "before\n"
 
 
-def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path, monkeypatch, capsys):
+def test_outside_the_labs_folder_the_command_says_where_to_run_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["lab"]) == 1
     assert "run this in the lab's folder" in capsys.readouterr().err
@@ -168,20 +478,20 @@ def test_outside_the_lab_the_command_says_where_it_belongs(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("epochs", ["0", "-1", "many"])
-def test_epochs_that_cannot_be_are_refused(epochs, capsys):
+def test_a_number_of_epochs_that_is_not_positive_is_refused(epochs, capsys):
     with pytest.raises(SystemExit):
         main(["lab", "--epochs", epochs])
     assert f"'{epochs}' is not a whole number above 0" in capsys.readouterr().err
 
 
 def table_rows(notebook):
-    """The rows of every table that a notebook's cells show, as lists of cells."""
+    """The rows of all tables that a notebook shows, each a list of its cells."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     lines = "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs).splitlines()
     return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
 
 
-def test_the_readmes_figures_are_those_of_the_committed_notebooks():
+def test_the_readme_gives_the_figures_of_the_committed_notebooks():
     readme = (ROOT / "README.md").read_text()
     ours = [line.strip("| ").split("|")[-1].strip() for line in readme.splitlines() if line.startswith("| ")]
     expected = []
@@ -199,7 +509,7 @@ def test_the_readmes_figures_are_those_of_the_committed_notebooks():
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS[2:])
-def test_tables_of_the_experiments_are_those_of_the_committed_results(name):
+def test_the_notebooks_tables_show_the_committed_results_of_the_experiments(name):
     notebook = nbformat.read(ROOT / "notebooks" / name, 4)
     names = {"results": read_experiments(ROOT / EXPERIMENTS), "Markdown": str}
     names |= {"accuracy_table": accuracy_table, "comparison_table": comparison_table} | parameters_of(notebook)
@@ -212,14 +522,14 @@ def test_tables_of_the_experiments_are_those_of_the_committed_results(name):
     assert compared >= 2
 
 
-def test_the_readmes_means_are_those_of_the_committed_experiments():
-    """Each row ends with the name that `make experiments NAMES=` takes, before it the mean and the deviation."""
+def test_the_readme_gives_the_means_of_the_committed_experiments():
+    """Each row ends with the mean and standard deviation, then the name that `make experiments NAMES=` takes."""
     results = read_experiments(ROOT / EXPERIMENTS)
     rows = [[cell.strip() for cell in line.split("|")] for line in (ROOT / "README.md").read_text().splitlines()]
-    told = {row[-2].strip("`"): row for row in rows if len(row) > 5 and row[-2].strip("`") in results["runs"]}
+    shown = {row[-2].strip("`"): row for row in rows if len(row) > 5 and row[-2].strip("`") in results["runs"]}
     lab = parameters_of(nbformat.read(ROOT / "notebooks/5_honest_figures.ipynb", 4))["lab"]
-    assert set(told) == {*lab, "beyond"}
-    for name, row in told.items():
+    assert set(shown) == {*lab, "beyond"}
+    for name, row in shown.items():
         values = accuracies(results, name)
         assert len(values) == 5, "the table says five seeds"
         assert row[-3] == f"{values.mean():.2%} ± {values.std(ddof=1):.2%}", name

@@ -1,4 +1,4 @@
-"""The event file of a run holds the records that the lab's own code writes under TensorFlow 1.15.5."""
+"""The event file of a run holds what the lab's own code writes under TensorFlow 1.15.5."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from lenet_lab import build_classifier, build_lenet5, optimize, print_accuracy, start_run, tf
-from lenet_lab.events import read_events, read_graph
-from lenet_lab.fidelity import set_initial_values
+from lenet_lab.analysis.events import read_events, read_graph
 from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.tf1.fidelity import set_initial_values
 
-RECORDED = str(Path(__file__).parent / "golden" / "tf115_events")  # made by record.py beside it
+RECORDED = str(Path(__file__).parent / "golden" / "tf115_events")  # made by tools/record_tf115.py
 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    """The directory of the recorded training, done again by the package's own loop."""
+    """The directory of the recorded training, repeated with this package."""
     r = np.random.RandomState(1234)
     images = r.randint(0, 256, (320, 784)).astype(np.uint8).reshape(320, 28, 28, 1)
     data = DataSet(images, np.eye(10)[r.randint(0, 10, 320)])
@@ -29,16 +29,16 @@ def ours(tmp_path_factory):
 
 def scalars(directory):
     reader = read_events(directory)
-    # Under 1.15.5 the lab's tags silently became Loss_1 and Accuracy_1; here they are what was written.
+    # Under 1.15.5 the lab's tags silently became Loss_1 and Accuracy_1; here they are Loss and Accuracy.
     return {tag.removesuffix("_1"): reader.Scalars(tag) for tag in reader.Tags()["scalars"]}
 
 
 def forward(graph):
-    """The operation types of `model`, `loss` and `accuracy` in the graph's order, the making of variables left out."""
-    making = ("Const", "Identity", "Assign", "VariableV2", "Fill")
+    """The operation types in `model`, `loss` and `accuracy`, in the graph's order, without the making of variables."""
+    variable_types = ("Const", "Identity", "Assign", "VariableV2", "Fill")
     nodes = [node for node in graph.node if node.name.startswith(("model/", "loss/", "accuracy/"))]
-    types = [node.op for node in nodes if node.op not in making and "/truncated_normal" not in node.name]
-    return ["Add" if op == "AddV2" else op for op in types]  # `+` makes an AddV2 today: Add without strings
+    types = [node.op for node in nodes if node.op not in variable_types and "/truncated_normal" not in node.name]
+    return ["Add" if op == "AddV2" else op for op in types]  # `+` makes an AddV2 today, which is Add without strings
 
 
 def variables(graph):
@@ -46,7 +46,7 @@ def variables(graph):
     return [[dim.size for dim in node.attr["shape"].shape.dim] for node in nodes]
 
 
-def test_scalars_stand_at_the_same_steps_with_the_same_values(ours):
+def test_scalars_have_the_same_steps_and_values(ours):
     theirs, ours = scalars(RECORDED), scalars(ours)
     assert sorted(ours) == sorted(theirs) == ["Accuracy", "Loss"]
     for tag in ours:
@@ -63,7 +63,7 @@ def test_the_graph_has_the_same_variables_and_forward_operations(ours):
     assert forward(ours).count("Conv2D") == 2 and forward(ours).count("MatMul") == 3
 
 
-def test_both_have_tagged_run_metadata(ours):
+def test_both_event_files_have_the_trace_named_inference(ours):
     for directory in (RECORDED, ours):
         reader = read_events(directory)
         assert reader.Tags()["run_metadata"] == ["inference"]

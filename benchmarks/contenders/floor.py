@@ -1,12 +1,12 @@
-"""The arithmetic of one LeNet-5 epoch and nothing else, as products of two large matrices on all cores."""
+"""Only the arithmetic of one LeNet-5 epoch, done as products of two large matrices on all cores."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 import worker
 
 SIDE = 2048  # of the matrices
-# Multiplications and additions an image: each layer's forward pass, as much for the gradient of its
-# weights, and as much for the gradient of its input, which the first layer doesn't need.
+# Multiply-adds per image. Each layer's forward pass costs as much as the gradient of its weights and as
+# the gradient of its input; the first layer does not need the latter.
 FORWARD = {"conv1": 28 * 28 * 25 * 6, "conv2": 10 * 10 * 150 * 16, "full": 400 * 120 + 120 * 84 + 84 * 10}
 PER_IMAGE = 2 * FORWARD["conv1"] + 3 * FORWARD["conv2"] + 3 * FORWARD["full"]
 

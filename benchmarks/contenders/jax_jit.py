@@ -1,4 +1,4 @@
-"""The same training in JAX: one jitted function for the update and the measuring of a batch."""
+"""The same training in JAX: one jitted function updates on a batch and measures it."""
 
 import functools
 
@@ -71,9 +71,7 @@ def lenet5(parameters, x):
 
 def convolution(x, weights, bias, padding):
     x = jax.lax.conv_general_dilated(x, weights, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return jax.lax.reduce_window(
-        jax.nn.relu(x + bias), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
-    )
+    return jax.lax.reduce_window(jax.nn.relu(x + bias), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same training in Keras `fit`: a `train_step` that measures after its update, a callback that keeps it."""
+"""The same training by Keras `fit`: a `train_step` measures after its update, and a callback keeps the values."""
 
 import os
 
@@ -11,7 +11,7 @@ from keras import layers
 
 
 class Measured(keras.Model):
-    """A model whose logged loss and accuracy are those of the batch after its update."""
+    """A model that logs the loss and the accuracy of each batch after the update on it."""
 
     def train_step(self, data):
         x, y = data
@@ -25,7 +25,7 @@ class Measured(keras.Model):
 
 
 class Records(keras.callbacks.Callback):
-    """Keeps the loss and the accuracy of every batch."""
+    """A callback that keeps the loss and the accuracy of every batch."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ def prepare(images, labels, batch_size, model):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=bool(os.environ.get("KERAS_JIT")),
     )
-    whole = len(labels) // batch_size * batch_size  # as everywhere here, only whole batches count
+    whole = len(labels) // batch_size * batch_size  # as with the other contenders, only whole batches count
 
     def epoch():
         records = Records()

@@ -1,4 +1,4 @@
-"""The lab's own loop: two `session.run` calls and an `add_summary` per batch, on TensorFlow 1.15.5 or 2."""
+"""The lab's own loop: two `session.run` calls and an `add_summary` per batch, on TensorFlow 1.15.5 or 2.x."""
 
 import tempfile
 
@@ -15,7 +15,7 @@ def prepare(images, labels, batch_size, model):
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     writer = tf.summary.FileWriter(tempfile.mkdtemp(), session.graph)
-    data = [images, np.eye(10)[labels]]  # one-hot labels are float64, as the lab's loader makes them
+    data = [images, np.eye(10)[labels]]  # one-hot labels as float64, as the lab's loader makes them
     state = {"step": 0}
 
     def step(start, **trace):
@@ -28,7 +28,7 @@ def prepare(images, labels, batch_size, model):
 
     def epoch():
         order = np.random.permutation(len(labels))
-        data[:] = data[0][order], data[1][order]  # the lab's loader moves the whole set
+        data[:] = data[0][order], data[1][order]  # like the lab's loader, copy the whole set
         starts = range(0, len(labels) - batch_size + 1, batch_size)
         losses, accuracies = zip(*[step(start) for start in starts])
         writer.flush()

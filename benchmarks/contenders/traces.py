@@ -1,23 +1,30 @@
-"""How much of an iteration's time TensorFlow computes, and how much is Python's."""
+"""Which part of an iteration's time TensorFlow's kernels take; the rest is Python's."""
 
 import statistics
 import time
 
 
 def request():
-    """The `options` and `run_metadata` of a `session.run` that is to be traced."""
-    import tensorflow.compat.v1 as tf  # late: lenet_lab must be the first to import it
+    """Return the `options` and `run_metadata` with which a `session.run` is traced."""
+    import tensorflow.compat.v1 as tf  # here, since lenet_lab must be the first to import it
 
     return tf.RunOptions(trace_level=tf.RunOptions.SOFTWARE_TRACE), tf.RunMetadata()
 
 
 def kernel_share(iterate, times=9):
-    """The share of the time in which an operation was running, the median of some.
+    """Measure the share of the time in which at least one operation was running.
 
     Parameters
     ----------
     iterate : callable
         Does some work in traced calls and returns their requests.
+    times : int, default 9
+        How often to measure.
+
+    Returns
+    -------
+    float
+        The median, in [0, 1].
     """
     shares = []
     for _ in range(times):
@@ -28,7 +35,7 @@ def kernel_share(iterate, times=9):
 
 
 def _busy(metadata):
-    """Seconds in which at least one operation ran on some thread."""
+    """Return the seconds in which at least one operation ran on some thread."""
     spans = sorted(
         (node.all_start_micros + node.op_start_rel_micros, node.all_start_micros + node.op_end_rel_micros)
         for device in metadata.step_stats.dev_stats

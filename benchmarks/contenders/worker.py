@@ -1,6 +1,6 @@
-"""What every contender shares: it makes itself ready, then trains one epoch per line it is sent.
+"""What all contenders share: each one prepares itself, then obeys the commands on its standard input.
 
-Runs under each contender's own Python, 3.7 and later, with nothing but NumPy.
+This runs under each contender's own Python, 3.7 or later, and needs only NumPy.
 """
 
 import argparse
@@ -12,29 +12,29 @@ import time
 
 import numpy as np
 
-LEARNING_RATE = {"lenet5": 0.001, "softmax": 0.01}  # Adam's; gradient descent's
+LEARNING_RATE = {"lenet5": 0.001, "softmax": 0.01}  # for Adam; for gradient descent
 
 
 def serve(prepare, recorded=True):
-    """Obey the lines of standard input: `epoch` trains one and tells its seconds, `report` tells the rest.
+    """Obey the commands on standard input: `epoch` trains and times one epoch, `report` returns other figures.
 
     Parameters
     ----------
     prepare : callable
-        `prepare(images, labels, batch_size, model)` gets float32 images [n, 784] in [0, 1]
-        and uint8 labels [n], does its first step and returns two functions (the
-        second may be None): `epoch()` trains one epoch and returns the loss and
-        accuracy of every iteration; `report()` returns more figures as a dict.
-    recorded : bool
-        Whether an epoch must return the loss and accuracy of every iteration.
+        `prepare(images, labels, batch_size, model)` gets float32 images [n, 784] in
+        [0, 1] and uint8 labels [n]. It does a first step and returns two functions, of
+        which the second may be None. `epoch()` trains one epoch and returns the losses
+        and the accuracies of all iterations; `report()` returns more figures as a dict.
+    recorded : bool, default True
+        Whether `epoch()` must return the loss and the accuracy of every iteration.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", help="an .npz with images and labels")
+    parser.add_argument("data", help="an .npz file with images and labels")
     parser.add_argument("--model", choices=sorted(LEARNING_RATE), default="lenet5")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--examples", type=int, help="how many of the images to train on")
+    parser.add_argument("--examples", type=int, help="how many images to train on (default: all)")
     arguments = parser.parse_args()
-    # The answers go where standard output was; what libraries print goes to standard error.
+    # Answers go to standard output. Whatever libraries print there goes to standard error instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     data = np.load(arguments.data)
@@ -49,7 +49,9 @@ def serve(prepare, recorded=True):
             if recorded:
                 losses, accuracies = records
                 iterations = len(images) // arguments.batch_size
-                assert len(losses) == len(accuracies) == iterations, "not every iteration was recorded"
+                assert len(losses) == len(accuracies) == iterations, (
+                    f"{len(losses)} of {iterations} iterations were recorded"
+                )
                 answer.update(loss=float(np.mean(losses)), accuracy=float(np.mean(accuracies)))
         else:
             answer = {"peak_bytes": peak_bytes()}
@@ -58,7 +60,10 @@ def serve(prepare, recorded=True):
 
 
 def peak_bytes():
-    """The most memory this process has held. On Linux, `ru_maxrss` would be no less than the parent's at its start."""
+    """Return the peak memory of this process.
+
+    On Linux, `ru_maxrss` is never below what the parent process held when it started this one.
+    """
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

@@ -1,7 +1,8 @@
-"""Programs written for TensorFlow 1 run as they are: `import tensorflow as tf` gives them version 1.
+"""Run programs written for TensorFlow 1 as they are: `import tensorflow as tf` gives them version 1.
 
-In a notebook: ``import lenet_lab.tf1; lenet_lab.tf1.install()``, then the old
-code. From a shell: ``python -m lenet_lab.tf1 old_program.py``, or a `.ipynb`.
+In a notebook, put ``import lenet_lab.tf1; lenet_lab.tf1.install()`` above the old
+code. From a shell, run ``python -m lenet_lab.tf1 old_program.py``, or the same
+with a notebook.
 """
 
 import builtins
@@ -12,119 +13,52 @@ import os
 import sys
 import sysconfig
 import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-# Keras 2, from the package tf_keras, still has what version 1 built on it: tf.layers, tf.nn.rnn_cell.
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import numpy as np
 
-import numpy as np  # noqa: E402
+from lenet_lab.compat import tf as v1
+from lenet_lab.tf1.proxy import REPLACEMENTS, Missing, Proxy, missing_message
 
-from lenet_lab.compat import tf as v1  # noqa: E402
+__all__ = ["REPLACEMENTS", "Missing", "Proxy", "install", "missing_message"]
 
-LIBRARIES = tuple(
-    os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
-# What to write instead of what today's TensorFlow has not got, by the name's beginning.
-INSTEAD = {
-    "contrib.slim": "tf.layers, and a loop over session.run for slim.learning",
-    "contrib.layers": "tf.layers",
-    "contrib.learn": "tf.keras, or a loop over session.run",
-    "contrib.eager": "tf.enable_eager_execution() at the program's start",
-    "contrib.data": "tf.data",
-    "contrib.seq2seq": "the package tensorflow-addons' successors, or tf.keras",
-    "contrib.factorization": "scikit-learn's KMeans",
-    "contrib.tensor_forest": "scikit-learn's RandomForestClassifier",
-    "contrib.boosted_trees": "scikit-learn's GradientBoostingClassifier",
-    "contrib.metrics": "tf.metrics",
-    "contrib.losses": "tf.losses",
-    "contrib": "what https://www.tensorflow.org/guide/migrate says of it",
-    "estimator": "tf.keras, or a loop over session.run",
-    "mul": "tf.multiply",
-    "sub": "tf.subtract",
-    "neg": "tf.negative",
-    "pack": "tf.stack",
-    "unpack": "tf.unstack",
-    "batch_matmul": "tf.matmul",
-    "select": "tf.where",
-    "inv": "tf.reciprocal",
-    "scalar_summary": "tf.summary.scalar",
-    "histogram_summary": "tf.summary.histogram",
-    "image_summary": "tf.summary.image",
-    "merge_summary": "tf.summary.merge",
-    "merge_all_summaries": "tf.summary.merge_all",
-    "train.SummaryWriter": "tf.summary.FileWriter",
-    "nn.rnn": "tf.nn.static_rnn",
-    "nn.seq2seq": "tf.keras",
-}
-
-
-class Missing(AttributeError):
-    """A name of TensorFlow 1 that can't be had; the message tells what to use in its place."""
-
-
-class Stand(types.ModuleType):
-    """A module as an old program sees it: first our own members, then those of a module of TensorFlow.
-
-    Parameters
-    ----------
-    path : str
-        The name below `tensorflow`, such as ``"contrib.rnn"``; empty for the top.
-    members : dict
-        What it has of ours.
-    behind : module, optional
-        What answers for everything else.
-    """
-
-    def __init__(self, path: str, members: dict | None = None, behind: types.ModuleType | None = None):
-        super().__init__("tensorflow." + path if path else "tensorflow", getattr(behind, "__doc__", None))
-        self.__dict__.update(members or {}, _path=path, _behind=behind, __path__=[])
-
-    def __getattr__(self, name: str):
-        path = f"{self._path}.{name}".lstrip(".")
-        if name.startswith("__") and not hasattr(self._behind, name):
-            raise AttributeError(name)
-        try:
-            value = getattr(self._behind, name)
-        except (AttributeError, ImportError) as error:
-            raise Missing(missing_message(path)) from error
-        if isinstance(value, types.ModuleType) and not path.startswith(("keras", "python", "compat")):
-            value = Stand(path, behind=value)  # so that what a submodule lacks is told as well
-        self.__dict__[name] = value
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*self.__dict__, *(dir(self._behind) if self._behind else ())})
-
-
-def missing_message(path: str) -> str:
-    """One sentence on a name below `tensorflow` that can't be had, and what to use in its place."""
-    known = [start for start in INSTEAD if path == start or path.startswith(start + ".")]
-    instead = INSTEAD[max(known, key=len)] if known else "its successor in https://www.tensorflow.org/api_docs"
-    return f"tf.{path} is not in TensorFlow {v1.VERSION}, nor does lenet_lab.tf1 stand in for it; use {instead}"
+# Code in these folders, or in any folder of the names below, keeps importing the real TensorFlow.
+LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(__file__).parents[1]))
+PACKAGE_FOLDERS = {"site-packages", "dist-packages"}  # where pip and Linux distributions install
 
 
 def install() -> None:
-    """Let code outside of installed libraries import TensorFlow 1; a second call changes nothing.
+    """Give TensorFlow 1 to user code that imports `tensorflow`; calling this again changes nothing.
 
-    From then on, `import tensorflow`, in every form, gives user code the v1 API
-    with v2 behaviour off, `tensorflow.examples.tutorials.mnist` and the parts of
-    `tensorflow.contrib` that `lenet_lab.tf1.contrib` has. Installed libraries
-    (TensorFlow, Keras, TensorBoard) go on importing the real one. NumPy gets back
-    names that such programs use and that it has dropped since: `np.float`,
-    `np.int`, `np.object`, `np.str`, and `newshape` for `np.reshape`.
+    From now on, every form of `import tensorflow` in user code gives the version 1
+    API with version 2 behaviour off. It includes `tensorflow.examples.tutorials.mnist`
+    and the parts of `tensorflow.contrib` that are in `lenet_lab.tf1.contrib`.
+    Installed libraries (TensorFlow, Keras, TensorBoard) still import the real
+    TensorFlow.
+
+    NumPy gets back what old programs use and it has dropped since: `np.float`,
+    `np.int`, `np.object`, `np.str`, and the argument `newshape` of `np.reshape`.
     """
-    if getattr(builtins.__import__, "of_lenet_lab", False):
+    if getattr(builtins.__import__, "gives_tensorflow_1", False):
         return
     top = _tensorflow_1()
     original = builtins.__import__
 
-    def import_(name, globals=None, locals=None, fromlist=(), level=0):
-        asked = level == 0 and (name == "tensorflow" or name.startswith("tensorflow."))
-        if not asked or _is_library(globals or {}):
+    def import_(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> types.ModuleType:
+        is_tensorflow = level == 0 and (name == "tensorflow" or name.startswith("tensorflow."))
+        if not is_tensorflow or _is_library(globals or {}):
             return original(name, globals, locals, fromlist, level)
         return _import_for_user(top, original, name, fromlist or ())
 
-    import_.of_lenet_lab = True
+    import_.gives_tensorflow_1 = True  # type: ignore[attr-defined]
     builtins.__import__ = import_
     _restore_numpy_names()
 
@@ -132,12 +66,12 @@ def install() -> None:
 def _restore_numpy_names() -> None:
     for kind in (float, int, bool, object, str):
         if kind.__name__ not in np.__dict__:
-            setattr(np, kind.__name__, kind)  # as they were: the plain Python types
+            setattr(np, kind.__name__, kind)  # they were the plain Python types
     if "newshape" not in inspect.signature(np.reshape).parameters:
         reshape = np.reshape
 
         @functools.wraps(reshape)
-        def reshape_(a, *arguments, **options):
+        def reshape_(a: Any, *arguments: Any, **options: Any) -> np.ndarray:
             if "newshape" in options:
                 arguments = (options.pop("newshape"), *arguments)
             return reshape(a, *arguments, **options)
@@ -145,50 +79,64 @@ def _restore_numpy_names() -> None:
         np.reshape = reshape_
 
 
-def _is_library(importer: dict) -> bool:
+def _is_library(importer: Mapping[str, object]) -> bool:
+    """Whether the module with these globals is an installed library or part of this package."""
     file = importer.get("__file__")
-    return bool(file) and os.path.realpath(file).startswith((*LIBRARIES, PACKAGE))
+    if not file:
+        return False  # a notebook or a Python shell
+    path = Path(os.path.realpath(str(file)))
+    if PACKAGE_FOLDERS.intersection(path.parts):
+        return True
+    return any(path.is_relative_to(os.path.realpath(folder)) for folder in LIBRARIES)
 
 
-def _import_for_user(top: Stand, original, name: str, fromlist: tuple[str, ...]):
-    """What an import statement yields: the top module, or with `from` the named one."""
-    module = top
-    for part in name.split(".")[1:]:
-        try:
-            module = getattr(module, part)
-        except AttributeError as error:
-            try:  # a module that only the real TensorFlow has, such as tensorflow.python.framework
-                module = original(name, None, None, ("*",), 0)
-                break
-            except ModuleNotFoundError:
-                if isinstance(error, Missing):
-                    raise ModuleNotFoundError(str(error), name=name) from None
-                raise
+def _import_for_user(
+    top: Proxy, original: Callable[..., types.ModuleType], name: str, fromlist: Sequence[str]
+) -> types.ModuleType:
+    """What an import statement gives: `tensorflow` itself, or with `from` the module that it names."""
+    module = _find_module(top, original, name)
     for part in fromlist:
         if part == "*":
+            if isinstance(module, Proxy):
+                module.load_public_names()
             continue
         try:
             getattr(module, part)
         except Missing as error:
             raise ImportError(str(error), name=name) from None
-        except AttributeError:  # a submodule of a real module, not yet imported
+        except AttributeError:  # a submodule of a real module that is not imported yet
             original(name, None, None, (part,), 0)
     return module if fromlist else top
 
 
-def _tensorflow_1() -> Stand:
+def _find_module(top: Proxy, original: Callable[..., types.ModuleType], name: str) -> types.ModuleType:
+    module: types.ModuleType = top
+    for part in name.split(".")[1:]:
+        try:
+            module = getattr(module, part)
+        except AttributeError as error:
+            try:  # a module that only the real TensorFlow has, such as tensorflow.python.framework
+                return original(name, None, None, ("*",), 0)
+            except ModuleNotFoundError:
+                if isinstance(error, Missing):
+                    raise ModuleNotFoundError(str(error), name=name) from None
+                raise
+    return module
+
+
+def _tensorflow_1() -> Proxy:
     from lenet_lab.tf1.contrib import contrib
     from lenet_lab.tf1.examples import examples
 
     python = importlib.import_module("tensorflow.python")
-    members = {"contrib": contrib(), "examples": examples(), "python": python}
-    top = Stand("", members, behind=v1)
-    for module in _below(top):
-        # For importlib and pickle, which look modules up by name.
+    top = Proxy("", {"contrib": contrib(), "examples": examples(), "python": python}, fallback=v1)
+    for module in _submodules(top):
+        # `importlib.import_module` and pickle look modules up by name.
         sys.modules.setdefault(module.__name__, module)
     return top
 
 
-def _below(module: Stand) -> list[Stand]:
-    own = [value for value in module.__dict__.values() if isinstance(value, Stand)]
-    return own + [lower for value in own for lower in _below(value)]
+def _submodules(module: Proxy) -> list[Proxy]:
+    """The proxies in a proxy's members, at every depth."""
+    children = [value for value in module.__dict__.values() if isinstance(value, Proxy)]
+    return children + [below for child in children for below in _submodules(child)]

@@ -1,0 +1,1 @@
+"""Looking at a run: what TensorBoard shows, what inference costs, mistakes, results and figures."""

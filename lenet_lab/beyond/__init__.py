@@ -1,0 +1,1 @@
+"""Beyond the lab: augmentation, better optimizers, trainings with several seeds, the network kept from them."""

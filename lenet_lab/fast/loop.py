@@ -1,0 +1,266 @@
+"""The loop inside the graph: many iterations in one `session.run`, each batch cut into a shard for each core.
+
+The values are the plain loop's (`training.iterate`), but for rounding. A small
+operation keeps one core busy and leaves the others idle; here every core takes
+its shard of the batch through the whole network. And Python takes part only
+once in many iterations.
+"""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lenet_lab.analysis import evaluation
+from lenet_lab.analysis.inference import EVALUATION_BATCH
+from lenet_lab.analysis.summaries import Record, scalars
+from lenet_lab.classifier import Classifier
+from lenet_lab.compat import cores, tf
+from lenet_lab.fast.blocks import find_block_forms
+from lenet_lab.fast.copies import Replacements, copy_all, upstream
+from lenet_lab.fast.obstacles import find_obstacle
+from lenet_lab.input_data import DataSet
+from lenet_lab.runs import Model, Run
+from lenet_lab.training import Loop
+
+SCOPE = "lenet_lab_loop"
+MIN_SHARD = 16  # images; smaller shards cost more than they save
+IMAGES_PER_CALL = 2048  # images in one `session.run`: some tenths of a second, so Ctrl-C stays responsive
+
+
+class Measure(NamedTuple):
+    """Tensors for the loss and the accuracy of a batch that is split among the cores."""
+
+    x: tf.Tensor  # float32 [batch, 784], placeholder
+    y_true: tf.Tensor  # float32 [batch, 10], placeholder
+    loss: tf.Tensor  # float32 scalar, in nats
+    accuracy: tf.Tensor  # float32 scalar in [0, 1]
+
+
+class GraphLoop(NamedTuple):
+    """Tensors of a loop in a graph: what is fed to it, and what it returns."""
+
+    x: tf.Tensor  # float32 [iterations, batch, 784], placeholder
+    y_true: tf.Tensor  # float32 [iterations, batch, 10], placeholder
+    keep_prob: tf.Tensor  # float32 scalar, placeholder
+    records: tuple[tf.Tensor, ...]  # [iterations] each: loss, accuracy, seconds since 1970 as float64
+    measure: Measure
+
+
+def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> Loop | None:
+    """The fast loop for a run, or None, with a message, if it would train another network.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : DataSet
+        To be trained on. Its first batch is used to compare both loops.
+    batch_size : int
+    """
+    shards = count_shards(batch_size)
+    decided: dict[int, str | None] = _stored(run.classifier.graph, "fast_loop_obstacles")
+    if shards not in decided:
+        decided[shards] = find_obstacle(run.classifier) or _find_difference(run, dataset, batch_size)
+        if decided[shards]:
+            print(f"Training with the plain loop, which is slower: {decided[shards]}.", file=sys.stderr, flush=True)
+    if decided[shards]:
+        return None
+    return Loop(iterate, measure, batches_at_a_time(batch_size))
+
+
+def batches_at_a_time(batch_size: int) -> int:
+    """How many batches one `session.run` trains on."""
+    return max(1, min(64, IMAGES_PER_CALL // batch_size))
+
+
+def iterate(
+    run: Run,
+    x_batches: np.ndarray,
+    y_batches: np.ndarray,
+    keep_prob: float,
+    options: tf.RunOptions | None = None,
+    run_metadata: tf.RunMetadata | None = None,
+) -> list[Record]:
+    """Do what `training.iterate` does in one `session.run`, which TensorFlow's options can trace."""
+    loop = loop_for(run.classifier, x_batches.shape[1])
+    feed = {loop.x: x_batches, loop.y_true: y_batches, loop.keep_prob: keep_prob}
+    records = []
+    for loss, accuracy, time in zip(*run.session.run(loop.records, feed, options, run_metadata)):
+        event = tf.Event(wall_time=time, summary=scalars(loss, accuracy))
+        records.append((float(loss), float(accuracy), event))
+    return records
+
+
+def measure(run: Model, dataset: DataSet) -> tuple[float, float]:
+    """Do what `evaluation.measure` does, on all cores."""
+    batch_size = min(dataset.num_examples, EVALUATION_BATCH)
+    return evaluation.measure(run, dataset, loop_for(run.classifier, batch_size).measure)
+
+
+def count_shards(batch_size: int) -> int:
+    """Into how many shards a batch is cut."""
+    return max(1, min(cores(), batch_size // MIN_SHARD))
+
+
+def loop_for(classifier: Classifier, batch_size: int) -> GraphLoop:
+    """The classifier's loop for batches of a given size, built on first use."""
+    shards = count_shards(batch_size)
+    loops: dict[int, GraphLoop] = _stored(classifier.graph, "fast_loops")
+    if shards not in loops:
+        loops[shards] = build_loop(classifier, shards)
+    return loops[shards]
+
+
+def build_loop(classifier: Classifier, shards: int) -> GraphLoop:
+    """Add to a classifier's graph a loop that trains on one batch after another, as the plain loop does.
+
+    Each iteration updates the variables on a batch, with `classifier.optimizer`
+    and its slots, then measures the loss and the accuracy of that batch with
+    dropout off. The network in the loop is copied from the graph, once for each
+    shard, under the name scope `SCOPE`.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    shards : int
+        The number of parts that a batch is cut into, at most its size.
+    """
+    with classifier.graph.as_default(), tf.name_scope(SCOPE):
+        x = tf.placeholder(tf.float32, [None, None, 784], name="inputs")
+        y_true = tf.placeholder(tf.float32, [None, None, 10], name="labels")
+        keep_prob = tf.placeholder(tf.float32, [], name="keep_prob")
+        iterations, batch_size = tf.unstack(tf.shape(x)[:2])
+        sizes = _shard_sizes(batch_size, shards)
+
+        def body(i: tf.Tensor, *records: tf.TensorArray) -> tuple[Any, ...]:
+            batch = _split_batch(classifier, x[i], y_true[i], sizes)
+            updated = _update(classifier, _read_variables(after=i), batch, sizes, keep_prob)
+            loss, accuracy = _measure(classifier, _read_variables(after=updated), batch, sizes)
+            with tf.control_dependencies([loss, accuracy]):
+                time = tf.timestamp()
+                done = i + 1
+            return done, *(array.write(i, value) for array, value in zip(records, (loss, accuracy, time)))
+
+        arrays = [tf.TensorArray(dtype, iterations) for dtype in (tf.float32, tf.float32, tf.float64)]
+        _, *arrays = tf.while_loop(
+            lambda i, *_: i < iterations, body, [0, *arrays], parallel_iterations=1, back_prop=False
+        )
+        records = tuple(array.stack() for array in arrays)
+        return GraphLoop(x, y_true, keep_prob, records, _build_measure(classifier, shards))
+
+
+def _build_measure(classifier: Classifier, shards: int) -> Measure:
+    x = tf.placeholder(tf.float32, [None, 784], name="inputs")
+    y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
+    sizes = _shard_sizes(tf.shape(x)[0], shards)
+    variables = {variable.value(): variable.value() for variable in tf.global_variables()}
+    return Measure(x, y_true, *_measure(classifier, variables, _split_batch(classifier, x, y_true, sizes), sizes))
+
+
+def _shard_sizes(batch_size: tf.Tensor, shards: int) -> tf.Tensor:
+    """The number of images in each shard, int32 [shards]."""
+    ends = [batch_size * shard // shards for shard in range(shards + 1)]
+    return tf.stack([end - start for start, end in itertools.pairwise(ends)])
+
+
+def _split_batch(classifier: Classifier, x: tf.Tensor, y_true: tf.Tensor, sizes: tf.Tensor) -> list[Replacements]:
+    """For each shard, what takes the place of the classifier's placeholders."""
+    shards = zip(*(tf.split(tensor, sizes, num=sizes.shape.as_list()[0]) for tensor in (x, y_true)))
+    return [{classifier.x: x_shard, classifier.y_true: y_shard} for x_shard, y_shard in shards]
+
+
+def _update(
+    classifier: Classifier, variables: Replacements, batch: list[Replacements], sizes: tf.Tensor, keep_prob: tf.Tensor
+) -> tf.Operation:
+    """One step of the optimizer on the mean of the shards' losses."""
+    fed = variables if classifier.keep_prob is None else variables | {classifier.keep_prob: keep_prob}
+    drawn = _draw(classifier, variables, sizes)
+    losses = [_copy([classifier.train_loss], fed | shard | random)[0] for shard, random in zip(batch, drawn)]
+    trained = tf.trainable_variables()
+    values = [variables[variable.value()] for variable in trained]
+    gradients = classifier.optimizer.compute_gradients(_mean(losses, sizes), values)
+    return classifier.optimizer.apply_gradients(
+        [(gradient, variable) for (gradient, _), variable in zip(gradients, trained)],
+        global_step=tf.train.get_global_step(),
+    )
+
+
+def _measure(
+    classifier: Classifier, variables: Replacements, batch: list[Replacements], sizes: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Loss and accuracy of a batch."""
+    measured = [_copy([classifier.loss, classifier.accuracy], variables | shard) for shard in batch]
+    return tuple(_mean(values, sizes) for values in zip(*measured))
+
+
+def _read_variables(after: tf.Tensor | tf.Operation) -> Replacements:
+    """The variables' values after an operation; the graph's own reads would happen once for all iterations."""
+    with tf.control_dependencies([after]):
+        return {variable.value(): variable.read_value() for variable in tf.global_variables()}
+
+
+def _draw(classifier: Classifier, variables: Replacements, sizes: tf.Tensor) -> list[Replacements]:
+    """For each shard its random numbers, as for dropout: drawn for the whole batch, then split like the images."""
+    shards: list[Replacements] = [{} for _ in range(sizes.shape[0])]
+    for op in upstream([classifier.train_loss], variables):
+        shape = op.outputs[0].shape if op.outputs else tf.TensorShape(None)
+        if "Random" in op.type and shape.rank and shape.as_list()[0] is None:  # one row for each image
+            (random,) = op.outputs
+            shape = tf.stack([tf.reduce_sum(sizes), *shape.as_list()[1:]])
+            (whole,) = _copy([random], variables | {op.inputs[0]: shape})
+            for shard, rows in zip(shards, tf.split(whole, sizes, num=len(shards))):
+                shard[random] = rows
+    return shards
+
+
+def _mean(values: Sequence[tf.Tensor], sizes: tf.Tensor) -> tf.Tensor:
+    """The mean over a batch, from the means over its shards."""
+    weights = tf.cast(sizes, tf.float32) / tf.cast(tf.reduce_sum(sizes), tf.float32)
+    return tf.add_n([value * weights[shard] for shard, value in enumerate(values)])
+
+
+def _copy(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[tf.Tensor]:
+    """Copy into the loop, with block forms in place of convolutions where there is one."""
+    replacements = dict(replacements)
+    for form in find_block_forms(upstream(outputs, replacements)):
+        replacements[form.result] = form.compute(*copy_all(form.inputs, replacements))
+    return copy_all(outputs, replacements)
+
+
+def _find_difference(run: Run, dataset: DataSet, batch_size: int) -> str | None:
+    """Why the fast loop would train another network, as the shards of the first batch show; None if it would not.
+
+    The losses of the batch and of its shards are compared as functions of the
+    weights: at their present values, and at two random points nearby. Functions
+    that agree there have the same gradient.
+    """
+    c = run.classifier
+    split = loop_for(c, batch_size).measure
+    whole_batch = {c.x: dataset.images[:batch_size], c.y_true: dataset.labels[:batch_size]}
+    shards = {split.x: whole_batch[c.x], split.y_true: whole_batch[c.y_true]}
+    variables = [variable.value() for variable in c.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)]
+    values = dict(zip(variables, run.session.run(variables)))
+    rng = np.random.RandomState(0)
+    with Model(c) as model:  # a session of its own, so that the run's random operations draw nothing here
+        for scale in (0.0, 0.1, 0.1):
+            point = {
+                tensor: value + scale * rng.standard_normal(value.shape) if value.dtype.kind == "f" else value
+                for tensor, value in values.items()
+            }
+            loss, again = (model.session.run(c.loss, point | whole_batch) for _ in range(2))
+            if not np.isclose(loss, again, rtol=1e-4, atol=1e-5, equal_nan=True):
+                return "the network's loss is random even where keep_prob is 1"
+            split_loss = model.session.run(split.loss, point | shards)
+            if not np.isclose(loss, split_loss, rtol=1e-4, atol=1e-5, equal_nan=True):
+                return "the network's loss on a batch is not the mean of its losses on parts of the batch"
+    return None
+
+
+def _stored(graph: tf.Graph, name: str) -> dict:
+    """A dictionary that the graph keeps in a collection, so that it lives as long as the graph."""
+    collection = graph.get_collection_ref(f"lenet_lab/{name}")
+    if not collection:
+        collection.append({})
+    return collection[0]
