@@ -1,4 +1,4 @@
-"""The command line: `python -m lenet_lab lab` runs the lab, `... predict digit.png` reads a digit of your own."""
+"""The command line: run the lab's notebooks, or read a digit of your own."""
 
 import argparse
 import sys
@@ -15,10 +15,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lenet_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     lab = commands.add_parser("lab", help="run the notebooks and print their results")
-    lab.add_argument("--epochs", type=positive, help="how many for each model (default: the lab's own)")
+    lab.add_argument("--epochs", type=positive, help="number of epochs for each network (default: the lab's own)")
     lab.set_defaults(run=lambda chosen: run_lab(chosen.epochs))
-    committed = commands.add_parser("notebooks", help="re-execute committed notebooks in place, on MNIST")
-    committed.add_argument("names", nargs="*", help="which (default: all)")
+    committed = commands.add_parser(
+        "notebooks", help="for maintainers: execute the committed notebooks again, on MNIST"
+    )
+    committed.add_argument("names", nargs="*", help="file names of notebooks (default: all)")
     committed.set_defaults(run=lambda chosen: make_notebooks(chosen.names or NOTEBOOKS))
     # The commands of the extras. A function named in pyproject.toml adds its arguments and returns what to run.
     for entry in sorted(entry_points(group="lenet_lab.commands"), key=lambda entry: entry.name):

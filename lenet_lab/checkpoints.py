@@ -36,7 +36,7 @@ def save_model(run: Model, folder: str | Path | None = None) -> str:
     run : Run
         An open run.
     folder : str or path, optional
-        An existing folder; by default the run's directory.
+        It is made if need be; by default the run's directory.
 
     Returns
     -------
@@ -53,6 +53,7 @@ def save_model(run: Model, folder: str | Path | None = None) -> str:
     if directory is None:
         raise LabError("this model has no directory of its own, expected a folder to save it in")
     path = Path(directory, MODEL_FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=folder is None)
 
 
@@ -94,6 +95,8 @@ def check_fits(classifier: Classifier, path: str) -> None:
 
 def saved_shapes(path: str) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a saved model's variables; a ValueError if there is no such model."""
+    if Path(path).is_dir():
+        raise LabError(f"{path} is a folder; expected the path that save_model returned, such as {path}/{MODEL_FILE}")
     try:
         return {name: tuple(shape) for name, shape in tf.train.list_variables(path)}
     except (tf.errors.OpError, ValueError) as error:

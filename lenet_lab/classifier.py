@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lenet_lab.compat import learning_rate, number_random_operations, scalar_summary, tf
+from lenet_lab.paths import LabError
 
 
 class Classifier(NamedTuple):
@@ -38,6 +39,9 @@ class Classifier(NamedTuple):
         """The feed for a keep_prob; empty for a network without dropout."""
         return {} if self.keep_prob is None else {self.keep_prob: keep_prob}
 
+    def __repr__(self) -> str:
+        return f"<Classifier with {self.optimizer.get_name()}, {len(self.graph_def.node)} nodes>"
+
 
 def build_classifier(
     build: Callable[..., tf.Tensor],
@@ -50,8 +54,8 @@ def build_classifier(
     ----------
     build : callable
         ``build(x)`` or ``build(x, keep_prob)`` takes the float32 images
-        [None, 784] and returns the logits [None, 10]. If it requires a
-        `keep_prob`, it gets a tensor that is 1 (dropout off) unless it is fed.
+        [None, 784] and returns the logits [None, 10]. A `keep_prob` is a scalar
+        tensor that is 1 (dropout off) unless it is fed.
     optimizer : tf.train.Optimizer
         For example ``tf.train.GradientDescentOptimizer(0.001)``.
     train_loss : callable, optional
@@ -66,7 +70,7 @@ def build_classifier(
     Raises
     ------
     ValueError
-        If the shape of the logits is not [None, 10].
+        If the logits are not of shape [None, 10], or the optimizer is none.
 
     Examples
     --------
@@ -74,19 +78,21 @@ def build_classifier(
     >>> classifier.logits.shape.as_list()
     [None, 10]
     """
+    if not isinstance(optimizer, tf.train.Optimizer):
+        raise LabError(f"optimizer is {optimizer!r}, expected one of tf.train, such as tf.train.AdamOptimizer(0.001)")
     graph = tf.Graph()
     with graph.as_default():
         x = tf.placeholder(tf.float32, [None, 784], name="inputs")
         y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
         y_true_cls = tf.argmax(y_true, 1)
         keep_prob = None
-        if _requires_keep_prob(build):
+        if _has_keep_prob(build):
             keep_prob = tf.placeholder_with_default(1.0, [], name="keep_prob")
 
         with tf.name_scope("model"):
-            logits = build(x) if keep_prob is None else build(x, keep_prob)
-            if not logits.shape.is_compatible_with([None, 10]):
-                raise ValueError(f"logits have shape {logits.shape}, expected (?, 10): one per class")
+            logits = build(x) if keep_prob is None else build(x, keep_prob=keep_prob)
+            if not isinstance(logits, tf.Tensor) or not logits.shape.is_compatible_with([None, 10]):
+                raise LabError(f"the network returned {logits}, expected logits of shape (?, 10), one for each class")
             y_pred = tf.nn.softmax(logits)
             y_pred_cls = tf.argmax(y_pred, axis=1)
 
@@ -118,6 +124,7 @@ def build_classifier(
     )  # fmt: skip
 
 
-def _requires_keep_prob(build: Callable[..., tf.Tensor]) -> bool:
+def _has_keep_prob(build: Callable[..., tf.Tensor]) -> bool:
+    """Whether a builder has dropout; with `keep_prob=None`, it has none unless asked."""
     parameter = inspect.signature(build).parameters.get("keep_prob")
-    return parameter is not None and parameter.default is inspect.Parameter.empty
+    return parameter is not None and parameter.default is not None

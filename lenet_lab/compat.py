@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,9 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(stderr)
             watcher.communicate(b"finished\n")
 
+
+# The lab teaches TensorFlow 1, where `tf.layers` is what one uses.
+warnings.filterwarnings("ignore", r"`tf\.(layers|nn\.rnn_cell)\.", UserWarning)
 
 with _quiet_stderr():
     import tensorflow.compat.v1 as tf
@@ -166,6 +171,18 @@ class EventFile:
             )
 
 
+def open_events(directory: str) -> Any:
+    """A `FileWriter` with a new event file in a directory, which reports every failure.
+
+    TensorBoard reads a directory's event files in the order of their names, so a
+    later one gets a number at its end.
+    """
+    earlier = len(list(Path(directory).glob("events.out.tfevents.*")))
+    writer = tf.summary.FileWriter(directory, filename_suffix=f".{earlier}" if earlier else None)
+    writer.event_writer = EventFile(writer.event_writer, directory)
+    return writer
+
+
 def _runs_without_onednn() -> bool:
     try:
         from tensorflow.python.util import _pywrap_util_port  # late, as above
@@ -183,12 +200,12 @@ if _runs_without_onednn() and sys.stderr is not None:
     )
 
 __all__ = [
-    "EventFile",
     "chrome_trace",
     "cores",
     "describe_error",
     "learning_rate",
     "number_random_operations",
+    "open_events",
     "scalar_summary",
     "set_seed",
     "tf",

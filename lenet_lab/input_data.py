@@ -233,6 +233,30 @@ class DataSet:
             np.take(self._images, group, axis=0, out=images[: len(group)], mode="clip")
             yield images[: len(group)], self._labels[group]
 
+    def check_form(self, what: str = "the data set") -> None:
+        """Check that a network can read the set: flat images with one-hot labels, at least one of them.
+
+        Parameters
+        ----------
+        what : str, default "the data set"
+            Its name in the error message.
+
+        Raises
+        ------
+        LabError
+            If the set has another form or is empty.
+        """
+        if self._fake_data:
+            raise LabError("fake data has no images; read real data, without fake_data=True")
+        if not self._num_examples:
+            raise LabError(f"{what} is empty, expected at least one image")
+        shapes = self._images.shape[1:], self._labels.shape[1:]
+        if shapes != ((IMAGE_SIDE**2,), (10,)):
+            raise LabError(
+                f"images and labels of {what} have shapes {shapes[0]} and {shapes[1]}, expected (784,) and (10,); "
+                "read the data with reshape=True and one_hot=True"
+            )
+
     def check_batch_size(self, batch_size: int) -> None:
         """Check that a batch of this size can be taken from the set.
 

@@ -14,10 +14,7 @@ def bias_variable(shape: list[int], name: str) -> tf.Variable:
 
 
 def step_seed() -> tf.Tensor:
-    """A seed for each training step: int64 [2], a random number drawn once and the step.
-
-    A checkpoint holds both, so a resumed run draws what it would have drawn.
-    """
+    """A seed for each training step, int64 [2]: a number drawn once and the step, both of them in checkpoints."""
     first_seed = tf.random_uniform([], maxval=2**31 - 1, dtype=tf.int64)
     seed = tf.Variable(first_seed, trainable=False, name="seed")
     return tf.stack([seed, tf.train.get_or_create_global_step()])

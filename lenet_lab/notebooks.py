@@ -69,7 +69,7 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
             bar.update(sum(list(work.values())[:done]) - bar.n)
     print(f"\nThe lab took {time.time() - started:.0f} s. Executed notebooks and figures: {out_folder}/\n")
     print(results_table(read_results("logs", since=started)))
-    print("\ntensorboard --logdir logs --host localhost")
+    print("\n.venv/bin/tensorboard --logdir logs --host localhost")
 
 
 def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:

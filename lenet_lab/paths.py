@@ -97,7 +97,7 @@ def next_path(path_pattern: str) -> str:
     """
     pattern = _parse(path_pattern)
     while True:
-        directory = pattern.path(_first_free(pattern))
+        directory = pattern.path(first_free(pattern))
         try:
             os.makedirs(directory)
             return directory
@@ -147,7 +147,7 @@ def numbered_paths(path_pattern: str) -> list[str]:
     return [path for path in map(pattern.path, numbers) if os.path.isdir(path)]
 
 
-class _Pattern(NamedTuple):
+class Pattern(NamedTuple):
     """A path pattern, split at its integer field."""
 
     before: str
@@ -158,7 +158,7 @@ class _Pattern(NamedTuple):
         return self.before + self.field % number + self.after
 
 
-def _parse(path_pattern: str) -> _Pattern:
+def _parse(path_pattern: str) -> Pattern:
     text = r"((?:[^%]|%%)*)"
     match = re.fullmatch(text + r"(%0?[0-9]{0,2}[di])" + text, os.fspath(path_pattern), re.DOTALL)
     if not match:
@@ -168,10 +168,10 @@ def _parse(path_pattern: str) -> _Pattern:
         )
     before, field, after = match.groups()
     after = after.rstrip(os.sep + (os.altsep or ""))
-    return _Pattern(before.replace("%%", "%"), field, after.replace("%%", "%"))
+    return Pattern(before.replace("%%", "%"), field, after.replace("%%", "%"))
 
 
-def _first_free(pattern: _Pattern) -> int:
+def first_free(pattern: Pattern) -> int:
     """A number that is free although the one before it is taken."""
     high = 1
     while os.path.lexists(pattern.path(high)):

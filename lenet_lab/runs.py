@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lenet_lab.classifier import Classifier
-from lenet_lab.compat import EventFile, cores, set_seed, tf
+from lenet_lab.compat import cores, open_events, set_seed, tf
 from lenet_lab.paths import LabError, next_path
 
 VALIDATION = "validation"  # the sub-run with the validation curves
@@ -36,10 +36,16 @@ class Model:
 
     def __init__(self, classifier: Classifier):
         self.classifier = classifier
-        # One thread for each operation, and as many operations at a time as there are cores. TensorFlow
-        # obeys only the first session of a process.
+        # One thread for each operation, an operation for each core; a process keeps its first session's setting.
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
-        self.session = tf.Session(graph=classifier.graph, config=config)
+        self._session = tf.Session(graph=classifier.graph, config=config)
+
+    @property
+    def session(self) -> tf.Session:
+        """The open session."""
+        if self._session is None:
+            raise LabError("this run is closed; open one with start_run or resume_run, and use it in its `with` block")
+        return self._session
 
     def __enter__(self: AnyModel) -> AnyModel:
         return self
@@ -49,7 +55,9 @@ class Model:
 
     def close(self) -> None:
         """Close the session. A second call does nothing."""
-        self.session.close()
+        if self._session is not None:
+            self._session.close()
+        self._session = None
 
 
 class Run(Model):
@@ -99,12 +107,8 @@ class Run(Model):
             self._lock.release()
 
     def _open_events(self, directory: str) -> tf.summary.FileWriter:
-        """A new event file. TensorBoard reads a directory's event files in the order of their names."""
-        earlier = len(list(Path(directory).glob("events.out.tfevents.*")))
-        writer = tf.summary.FileWriter(directory, filename_suffix=f".{earlier}" if earlier else None)
-        writer.event_writer = EventFile(writer.event_writer, directory)
-        self._writers.append(writer)
-        return writer
+        self._writers.append(open_events(directory))
+        return self._writers[-1]
 
 
 def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
@@ -129,10 +133,8 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
 
     Raises
     ------
-    ValueError
-        If the seed is not between 0 and 2**32 - 1, or the pattern has no number.
-    OSError
-        If the directory or the event file can't be written.
+    ValueError, OSError
+        If the seed or the pattern is invalid; if a file can't be written.
 
     Examples
     --------

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,12 +18,32 @@ from lenet_lab.paths import LabError
 from lenet_lab.runs import History, Run
 
 
+def iterate(run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
+    """Train on some batches, one after another: the plain loop.
+
+    The batches are float arrays [iterations, batch, 784] and [iterations, batch, 10].
+    """
+    c = run.classifier
+    dropout = c.feed_dropout(keep_prob)
+    records = []
+    for x_batch, y_batch in zip(x_batches, y_batches):
+        batch = {c.x: x_batch, c.y_true: y_batch}
+        run.session.run(c.opt_step, feed_dict=batch | dropout)
+        loss, accuracy, summary = run.session.run([c.loss, c.accuracy, c.summary], feed_dict=batch)
+        event = tf.Event(wall_time=time.time(), summary=tf.Summary.FromString(summary))
+        records.append((float(loss), float(accuracy), event))
+    return records
+
+
 class Loop(NamedTuple):
     """A way to train on batches and to measure data sets."""
 
     iterate: Callable[[Run, np.ndarray, np.ndarray, float], Sequence[summaries.Record]]
     measure: Callable[[Run, DataSet], tuple[float, float]]
     batches_at_a_time: int  # how many batches one call of `iterate` gets
+
+
+PLAIN = Loop(iterate, measure, batches_at_a_time=1)
 
 
 def optimize(
@@ -39,7 +60,8 @@ def optimize(
     An epoch shuffles the training set and goes through it in batches. Each batch
     updates the variables; then its loss and accuracy, with dropout off, go to the
     event file. Two lines are printed: the mean loss, and the accuracies on the
-    whole training and validation sets. Ctrl-C loses nothing: call again to go on.
+    whole training and validation sets. After Ctrl-C, the run keeps its variables
+    and can be trained further, unless the end of a `with` block closes it.
 
     Parameters
     ----------
@@ -50,11 +72,11 @@ def optimize(
     epochs : int
         How many epochs to add to those already done.
     batch_size : int
-        Images that fill no batch are left out of the epoch.
+        Images left over after the last full batch are not used in that epoch.
     keep_prob : float, default 0.75
         For a classifier with dropout: the probability of keeping a feature.
     fast : bool, default True
-        Use `lenet_lab.fast`: the same values but for rounding. False uses `iterate`.
+        Use `lenet_lab.fast`: the same values except for rounding. False uses `iterate`.
     checkpoint_every : int, optional
         Epochs between two checkpoints for `resume_run`; by default there are none.
 
@@ -67,10 +89,8 @@ def optimize(
     ------
     ValueError
         If the data or a setting is invalid; nothing has changed then.
-    FloatingPointError
-        If the loss becomes infinite or not a number.
-    OSError
-        If an event or a checkpoint can't be written.
+    FloatingPointError, OSError
+        If the loss becomes infinite or not a number; if a file can't be written.
 
     Examples
     --------
@@ -85,11 +105,11 @@ def optimize(
     summaries.write_settings(run, epochs, keep_prob)
     try:
         run.flush()
-        for left in reversed(range(epochs)):
+        for epochs_left in reversed(range(epochs)):
             train_epoch(run, mnist.train, batch_size, keep_prob, loop)
             with interrupts_deferred():
                 _end_epoch(run, mnist, loop, iterations=mnist.train.num_examples // batch_size)
-                if checkpoint_every and (run.epoch % checkpoint_every == 0 or not left):
+                if checkpoint_every and (run.epoch % checkpoint_every == 0 or not epochs_left):
                     save_checkpoint(run)
     except BaseException:
         with suppress(OSError):  # the first error is the one to report
@@ -120,26 +140,6 @@ def train_epoch(run: Run, dataset: DataSet, batch_size: int, keep_prob: float, l
     run.epoch += 1
 
 
-def iterate(run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
-    """Train on some batches, one after another: the plain loop.
-
-    The batches are float arrays [iterations, batch, 784] and [iterations, batch, 10].
-    """
-    c = run.classifier
-    dropout = c.feed_dropout(keep_prob)
-    records = []
-    for x_batch, y_batch in zip(x_batches, y_batches):
-        batch = {c.x: x_batch, c.y_true: y_batch}
-        run.session.run(c.opt_step, feed_dict=batch | dropout)
-        loss, accuracy, summary = run.session.run([c.loss, c.accuracy, c.summary], feed_dict=batch)
-        event = tf.Event(wall_time=time.time(), summary=tf.Summary.FromString(summary))
-        records.append((float(loss), float(accuracy), event))
-    return records
-
-
-PLAIN = Loop(iterate, measure, batches_at_a_time=1)
-
-
 def _end_epoch(run: Run, mnist: Datasets, loop: Loop, iterations: int) -> None:
     """Measure, record and print the results of an epoch."""
     history = run.history
@@ -158,18 +158,13 @@ def _end_epoch(run: Run, mnist: Datasets, loop: Loop, iterations: int) -> None:
     )
 
 
-def _check(mnist: Datasets, epochs: int, batch_size: int, keep_prob: float, checkpoint_every: int | None) -> None:
+def _check(mnist: Datasets, epochs: Any, batch_size: int, keep_prob: float, checkpoint_every: Any) -> None:
     mnist.train.check_batch_size(batch_size)
-    shapes = mnist.train.images.shape[1:], mnist.train.labels.shape[1:]
-    if shapes != ((784,), (10,)):
-        raise LabError(
-            f"images and labels have shapes {shapes}, expected (784,) and (10,): use reshape and one_hot=True"
-        )
-    if not mnist.validation.num_examples:
-        raise LabError("the validation set is empty: read the data with a validation_size above 0")
-    if epochs < 0:
-        raise LabError(f"epochs is {epochs}, expected 0 or more")
+    mnist.train.check_form("the training set")
+    mnist.validation.check_form("the validation set")
+    if not isinstance(epochs, Integral) or epochs < 0:
+        raise LabError(f"epochs is {epochs}, expected a whole number, 0 or more")
     if not 0 < keep_prob <= 1:
         raise LabError(f"keep_prob is {keep_prob}, expected more than 0 and at most 1")
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise LabError(f"checkpoint_every is {checkpoint_every}, expected 1 or more epochs, or None")
+    if checkpoint_every is not None and (not isinstance(checkpoint_every, Integral) or checkpoint_every < 1):
+        raise LabError(f"checkpoint_every is {checkpoint_every}, expected a whole number above 0, or None")

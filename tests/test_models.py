@@ -160,5 +160,5 @@ def test_each_classifier_has_its_own_graph():
 
 
 def test_a_network_whose_logits_have_the_wrong_shape_is_refused():
-    with pytest.raises(ValueError, match=r"expected \(\?, 10\)"):
+    with pytest.raises(ValueError, match=r"expected logits of shape \(\?, 10\)"):
         build_classifier(lambda x: x[:, :7], sgd())

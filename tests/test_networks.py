@@ -5,9 +5,22 @@ import warnings
 import numpy as np
 import pytest
 
-from lenet_lab import build_classifier, build_softmax_regression, optimize, start_run, tf
+from lenet_lab import (
+    build_classifier,
+    build_softmax_regression,
+    evaluate,
+    input_data,
+    optimize,
+    print_accuracy,
+    restore_model,
+    save_model,
+    start_run,
+    tf,
+)
+from lenet_lab.analysis.inference import open_model
 from lenet_lab.compat import learning_rate
 from lenet_lab.models import weight_variable
+from lenet_lab.paths import LabError
 
 
 def dense(x, size=10):
@@ -147,3 +160,77 @@ def test_a_learning_rate_can_be_any_kind_of_number(rate):
 
 def test_a_learning_rate_schedule_has_no_single_value():
     assert learning_rate(tf.train.GradientDescentOptimizer(lambda: 0.5)) is None
+
+
+@pytest.fixture
+def closed(tmp_path):
+    with start_run(build_classifier(build_softmax_regression, tf.train.AdamOptimizer()), str(tmp_path / "a_%d")) as run:
+        return run
+
+
+def test_dropout_is_off_in_evaluation_even_if_keep_prob_has_a_default(small, tmp_path):
+    def build(x, keep_prob=0.5):
+        return tf.nn.dropout(dense(x), rate=1 - keep_prob)
+
+    with start_run(build_classifier(build, tf.train.AdamOptimizer(0.01)), str(tmp_path / "run_%d")) as run:
+        optimize(run, small, 1, 100)
+        assert evaluate(run, small.test) == evaluate(run, small.test)
+
+
+@pytest.mark.parametrize(
+    "build, optimizer, message",
+    [
+        (dense, tf.train.AdamOptimizer, r"optimizer is <class .*AdamOptimizer'>, expected one of tf.train"),
+        (dense, "adam", "optimizer is 'adam', expected one of tf.train"),
+        (lambda x: None, tf.train.AdamOptimizer(), "the network returned None, expected logits of shape"),
+        (lambda x: dense(x, 11), tf.train.AdamOptimizer(), r"shape=\(\?, 11\).*, expected logits of shape \(\?, 10\)"),
+    ],
+)
+def test_what_is_no_network_or_no_optimizer_is_named(build, optimizer, message):
+    with pytest.raises(LabError, match=message):
+        build_classifier(build, optimizer)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda run, mnist: optimize(run, mnist, 1, 100),
+        lambda run, mnist: evaluate(run, mnist.test),
+        lambda run, mnist: save_model(run),
+    ],
+    ids=["optimize", "evaluate", "save_model"],
+)
+def test_a_closed_run_says_that_it_is_closed(closed, small, use):
+    with pytest.raises(LabError, match="this run is closed; open one with start_run"):
+        use(closed, small)
+    closed.close()  # once more
+
+
+def test_labels_that_are_not_one_hot_are_named_wherever_they_are_used(small_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LENET_LAB_DATA", str(small_folder))
+    mnist = input_data.read_data_sets("unused")
+    classifier = build_classifier(build_softmax_regression, tf.train.AdamOptimizer())
+    with start_run(classifier, str(tmp_path / "run_%d")) as run:
+        for use in (
+            lambda: evaluate(run, mnist.test),
+            lambda: print_accuracy(run, mnist),
+            lambda: optimize(run, mnist, 1, 9),
+        ):
+            with pytest.raises(LabError, match="reshape=True and one_hot=True"):
+                use()
+
+
+def test_saved_models_are_named_if_they_can_not_be_opened(tmp_path):
+    with start_run(build_classifier(lstm, tf.train.AdamOptimizer()), str(tmp_path / "run_%d")) as run:
+        path = save_model(run, tmp_path / "new" / "folder")
+        with pytest.raises(
+            LabError, match=r"is a folder; expected the path that save_model returned, such as .*model.ckpt"
+        ):
+            restore_model(run, run.directory)
+    with pytest.raises(LabError, match="neither LeNet-5 nor softmax regression"):
+        open_model(path)
+
+
+def test_a_classifier_is_shown_in_one_line():
+    shown = repr(build_classifier(build_softmax_regression, tf.train.AdamOptimizer()))
+    assert shown.startswith("<Classifier with Adam") and len(shown) < 100

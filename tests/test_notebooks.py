@@ -421,7 +421,7 @@ def test_the_whole_lab_runs_and_ends_with_a_table_of_results(lab):
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == "tensorboard --logdir logs --host localhost"
+    assert lines[-1] == ".venv/bin/tensorboard --logdir logs --host localhost"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[-6:-2]]
     assert [(row[0], row[1], row[2]) for row in table] == [(title, "stand-in digits", "1") for title in TITLES.values()]
     assert "100%" in done.stderr  # the progress bar

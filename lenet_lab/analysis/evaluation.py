@@ -8,7 +8,6 @@ from lenet_lab.analysis import summaries
 from lenet_lab.analysis.inference import mistakes_among, parts
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
-from lenet_lab.paths import LabError
 from lenet_lab.runs import Model, Run
 
 
@@ -18,8 +17,7 @@ def measure(run: Model, dataset: DataSet, tensors: Any = None) -> tuple[float, f
     `tensors` has the fields `x`, `y_true`, `loss` and `accuracy`; by default it
     is the classifier.
     """
-    if not dataset.num_examples:
-        raise LabError("the data set is empty, expected at least one image")
+    dataset.check_form()
     t = tensors or run.classifier
     images, labels = dataset.images, dataset.labels
     sums = np.zeros(2)
@@ -96,6 +94,7 @@ def trace_inference(run: Model, dataset: DataSet) -> tuple[float, np.ndarray, tf
     metadata : tf.RunMetadata
         The time and the memory of each operation.
     """
+    dataset.check_form()
     c = run.classifier
     metadata = tf.RunMetadata()
     accuracy, probabilities = run.session.run(

@@ -11,6 +11,7 @@ from lenet_lab.classifier import build_classifier
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet
 from lenet_lab.models import build_lenet5, build_softmax_regression
+from lenet_lab.paths import LabError
 from lenet_lab.runs import Model
 
 EVALUATION_BATCH = 2500  # images in one `session.run`, which bounds the memory
@@ -45,7 +46,10 @@ def open_model(path: str | Path) -> Model:
         If there is no saved model of the lab at this path.
     """
     saved = saved_shapes(str(path))
-    build = build_lenet5 if "model/lenet5/layer1/weights1" in saved else build_softmax_regression
+    builders = {"model/lenet5/layer1/weights1": build_lenet5, "weights": build_softmax_regression}
+    build = next((builders[name] for name in builders if name in saved), None)
+    if build is None:
+        raise LabError(f"the model saved at {path} is neither LeNet-5 nor softmax regression; use restore_model for it")
     # Gradient descent has no variables of its own, so a model fits whatever optimizer trained it.
     model = Model(build_classifier(build, tf.train.GradientDescentOptimizer(0.0)))
     try:

@@ -49,11 +49,11 @@ def augmented(build: Callable[..., tf.Tensor], strength: Strength = Strength()) 
     """
 
     @functools.wraps(build)  # it has the same parameters
-    def build_augmented(x: tf.Tensor, *keep_prob: tf.Tensor) -> tf.Tensor:
+    def build_augmented(x: tf.Tensor, **keep_prob: tf.Tensor) -> tf.Tensor:
         with tf.name_scope(None), tf.name_scope("augmentation"):
             # Before the network, since the numbers of random operations depend on their order.
             tf.add_to_collection(COLLECTION, (x, augment(x, strength)))
-        return build(x, *keep_prob)
+        return build(x, **keep_prob)
 
     return build_augmented
 
