@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -189,10 +190,9 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
         )
     check_fits(classifier, str(path))
     state = json.loads(path.with_suffix(".json").read_text())
-    seed = state["place"]["seed"]
-    set_seed(classifier.graph, seed)
-    run = Run(classifier, directory, seed)
+    run = Run(classifier, directory, state["place"]["seed"])
     try:
+        set_seed(classifier.graph, run.seed)
         restore_model(run, str(path))
         for name in PROGRESS:
             setattr(run, name, state["place"][name])
@@ -250,7 +250,8 @@ def interrupts_deferred() -> Iterator[None]:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """The paths of the finished checkpoints, by epoch, each without a file ending."""
-    return sorted((path.with_suffix("") for path in folder.glob("epoch-*.json")), key=_epoch)
+    names = (path for path in folder.glob("epoch-*.json") if re.fullmatch(r"epoch-\d{4,}", path.stem))
+    return sorted((path.with_suffix("") for path in names), key=_epoch)
 
 
 def _epoch(path: Path) -> int:
@@ -268,9 +269,12 @@ def _sha256(file: Path) -> str:
 def _is_complete(path: Path) -> bool:
     """Whether a checkpoint's files are as they were when it was finished."""
     try:
-        expected: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())["sha256"]
-        return all(_sha256(path.parent / name) == sha256 for name, sha256 in expected.items())
-    except (OSError, ValueError, KeyError):
+        state: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+        expected = state["sha256"]
+        return {"place", "history", "rng"} <= state.keys() and all(
+            _sha256(path.parent / name) == sha256 for name, sha256 in expected.items()
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
 
 
@@ -284,5 +288,5 @@ def _remove_unfinished(path: Path) -> None:
     """Remove what lies in the folder beyond a checkpoint, from which training now continues."""
     kept = {old.name for old in _checkpoints(path.parent) if _epoch(old) <= _epoch(path)}
     for file in path.parent.iterdir():
-        if file.name.partition(".")[0] not in kept:
+        if file.is_file() and file.name.partition(".")[0] not in kept:
             file.unlink()

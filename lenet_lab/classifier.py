@@ -70,7 +70,7 @@ def build_classifier(
     Raises
     ------
     ValueError
-        If the logits are not of shape [None, 10], or the optimizer is none.
+        If the network, its `keep_prob` or the optimizer is not as described.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def build_classifier(
             keep_prob = tf.placeholder_with_default(1.0, [], name="keep_prob")
 
         with tf.name_scope("model"):
-            logits = build(x) if keep_prob is None else build(x, keep_prob=keep_prob)
+            logits = build(x) if keep_prob is None else build(x, keep_prob)
             if not isinstance(logits, tf.Tensor) or not logits.shape.is_compatible_with([None, 10]):
                 raise LabError(f"the network returned {logits}, expected logits of shape (?, 10), one for each class")
             y_pred = tf.nn.softmax(logits)
@@ -103,8 +103,7 @@ def build_classifier(
         minimized = loss if train_loss is None else train_loss(loss)
         with tf.name_scope("optim"):
             if learning_rate(optimizer) is None:
-                tf.train.get_or_create_global_step()  # a schedule depends on it
-            # Without a schedule, steps are counted only if the network needs them, as dropout does.
+                tf.train.get_or_create_global_step()  # only schedules and dropout need a counter of steps
             opt_step = optimizer.minimize(minimized, global_step=tf.train.get_global_step())
 
         with tf.name_scope("accuracy"):
@@ -125,6 +124,8 @@ def build_classifier(
 
 
 def _has_keep_prob(build: Callable[..., tf.Tensor]) -> bool:
-    """Whether a builder has dropout; with `keep_prob=None`, it has none unless asked."""
     parameter = inspect.signature(build).parameters.get("keep_prob")
-    return parameter is not None and parameter.default is not None
+    default = None if parameter is None else parameter.default
+    if default not in (None, inspect.Parameter.empty):
+        raise LabError(f"keep_prob has the default {default}, so dropout stays on; expected build(x, keep_prob)")
+    return default is not None

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ def _quiet_stderr() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.NamedTemporaryFile() as hidden:
         # If this process dies, no Python code can show the message any more. The shell then can.
-        script = 'read finished || cat "$0" >&2'
-        watcher = subprocess.Popen(["sh", "-c", script, hidden.name], stdin=subprocess.PIPE, stderr=stderr)
+        script = 'read finished || { cat "$0" >&2; rm -f "$0"; }'
+        watcher = None
+        with suppress(OSError):  # without a shell, only this is lost
+            watcher = subprocess.Popen(["sh", "-c", script, hidden.name], stdin=subprocess.PIPE, stderr=stderr)
         os.dup2(hidden.fileno(), 2)
         try:
             yield
@@ -51,7 +53,8 @@ def _quiet_stderr() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            watcher.communicate(b"finished\n")
+            if watcher:
+                watcher.communicate(b"finished\n")
 
 
 # The lab teaches TensorFlow 1, where `tf.layers` is what one uses.

@@ -4,7 +4,6 @@ This module replaces `tensorflow.examples.tutorials.mnist.input_data`, which
 TensorFlow 2 no longer has (docs/lab.md, "Data").
 """
 
-import operator
 import os
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from lenet_lab.compat import tf
 from lenet_lab.data import idx, standin
 from lenet_lab.data.download import MIRRORS, SHA256, DownloadError, download
 from lenet_lab.data.idx import DataError
-from lenet_lab.paths import LabError
+from lenet_lab.paths import LabError, whole_number
 
 IMAGE_SIDE = 28  # pixels; an image has 28 rows and 28 columns
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -99,7 +98,7 @@ class DataSet:
         name: str = "unnamed data",
     ):
         if seed is not None:
-            _check_whole_number("seed", seed)
+            whole_number("seed", seed)
         graph_seed, op_seed = tf.get_seed(seed)
         np.random.seed(graph_seed if seed is None else op_seed)
         dtype = tf.as_dtype(dtype).base_dtype
@@ -272,7 +271,7 @@ class DataSet:
         """
         if self._fake_data:
             raise LabError("fake data has no images; read real data, without fake_data=True")
-        _check_whole_number("batch size", batch_size)
+        whole_number("batch size", batch_size)
         if not self._num_examples:
             raise LabError(f"batch size is {batch_size}, but the set has no examples; check validation_size")
         if not 1 <= batch_size <= self._num_examples:
@@ -380,9 +379,9 @@ def read_data_sets(
     >>> labels
     [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
     """
-    _check_whole_number("validation_size", validation_size)
+    whole_number("validation_size", validation_size)
     if seed is not None:
-        _check_whole_number("seed", seed)
+        whole_number("seed", seed)
     options: dict[str, Any] = {"dtype": dtype, "reshape": reshape, "seed": seed}
     if fake_data:
         options.update(fake_data=True, one_hot=one_hot, name="fake data")
@@ -463,13 +462,6 @@ def dense_to_one_hot(labels_dense: np.ndarray, num_classes: int) -> np.ndarray:
         Rows with a single 1, float64 [count, num_classes].
     """
     return np.eye(num_classes)[labels_dense.ravel()]
-
-
-def _check_whole_number(what: str, value: object) -> None:
-    try:
-        operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise LabError(f"{what} is {value!r}, expected a whole number") from error
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

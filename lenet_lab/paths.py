@@ -1,12 +1,13 @@
 """Where things go: the lab's folder, numbered run directories, figure files; and files written whole or not at all."""
 
+import operator
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 EXPERIMENTS = "experiments/results.json"  # committed: what `python -m lenet_lab experiments` measured on MNIST
 FIRST_NOTEBOOK = Path("notebooks", "1_tensorflow_101.ipynb")  # the lab's folder is the one that holds it
@@ -19,6 +20,14 @@ class LabError(ValueError):
     to do. The command line prints it as one line; any other ValueError is a bug
     and keeps its traceback.
     """
+
+
+def whole_number(what: str, value: Any) -> int:
+    """Check that a value is a whole number, NumPy's included, and return it as an int."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise LabError(f"{what} is {value!r}, expected a whole number") from error
 
 
 def enter_lab() -> Path:

@@ -11,10 +11,8 @@ from filelock import FileLock, Timeout
 
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import cores, open_events, set_seed, tf
-from lenet_lab.paths import LabError, next_path
+from lenet_lab.paths import LabError, next_path, whole_number
 
-VALIDATION = "validation"  # the sub-run with the validation curves
-LOCK_FILE = ".lock"  # held while a run is open
 AnyModel = TypeVar("AnyModel", bound="Model")
 
 
@@ -33,6 +31,8 @@ class History:
 
 class Model:
     """A classifier and a session with its variables. Use it in a `with` block, or call `close`."""
+
+    _session: tf.Session | None = None
 
     def __init__(self, classifier: Classifier):
         self.classifier = classifier
@@ -75,13 +75,13 @@ class Run(Model):
         self.test_accuracy: float | None = None
         self.inference_traces = 0
         self._writers: list[tf.summary.FileWriter] = []
-        self._lock = FileLock(Path(directory, LOCK_FILE))
+        self._lock = FileLock(Path(directory, ".lock"))
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             raise OSError(f"{directory}: this run is open already, here or in another process; close it") from error
-        super().__init__(classifier)
         try:
+            super().__init__(classifier)
             self.writer = self._open_events(directory)
         except BaseException:
             self.close()
@@ -90,7 +90,7 @@ class Run(Model):
     @functools.cached_property
     def validation_writer(self) -> tf.summary.FileWriter:
         """The event file of the validation curves, which TensorBoard shows as a run of its own."""
-        return self._open_events(str(Path(self.directory, VALIDATION)))
+        return self._open_events(str(Path(self.directory, "validation")))
 
     def flush(self) -> None:
         """Write all events to disk."""
@@ -144,11 +144,12 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     """
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    seed = whole_number("seed", seed)
     if not 0 <= seed < 2**32:
         raise LabError(f"seed is {seed}, expected a whole number from 0 to {2**32 - 1}")
-    set_seed(classifier.graph, seed)
     run = Run(classifier, next_path(path_pattern), seed)
     try:
+        set_seed(classifier.graph, seed)
         run.session.run(classifier.init_op)
         graph_def = classifier.graph_def.SerializeToString()
         run.writer.add_event(tf.Event(wall_time=time.time(), graph_def=graph_def))

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -14,15 +13,12 @@ from lenet_lab.analysis.evaluation import measure
 from lenet_lab.checkpoints import interrupts_deferred, save_checkpoint
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
-from lenet_lab.paths import LabError
-from lenet_lab.runs import History, Run
+from lenet_lab.paths import LabError, whole_number
+from lenet_lab.runs import History, Model, Run
 
 
-def iterate(run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
-    """Train on some batches, one after another: the plain loop.
-
-    The batches are float arrays [iterations, batch, 784] and [iterations, batch, 10].
-    """
+def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
+    """Train on batches one by one, the plain loop: float arrays [iterations, batch, 784] and [iterations, batch, 10]."""
     c = run.classifier
     dropout = c.feed_dropout(keep_prob)
     records = []
@@ -38,8 +34,8 @@ def iterate(run: Run, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: f
 class Loop(NamedTuple):
     """A way to train on batches and to measure data sets."""
 
-    iterate: Callable[[Run, np.ndarray, np.ndarray, float], Sequence[summaries.Record]]
-    measure: Callable[[Run, DataSet], tuple[float, float]]
+    iterate: Callable[[Model, np.ndarray, np.ndarray, float], Sequence[summaries.Record]]
+    measure: Callable[[Model, DataSet], tuple[float, float]]
     batches_at_a_time: int  # how many batches one call of `iterate` gets
 
 
@@ -100,7 +96,7 @@ def optimize(
     """
     _check(mnist, epochs, batch_size, keep_prob, checkpoint_every)
     loop = choose_loop(run, mnist.train, batch_size, fast and epochs > 0)
-    run.batch_size = batch_size
+    run.batch_size = int(batch_size)
     summaries.write_data(run, mnist)
     summaries.write_settings(run, epochs, keep_prob)
     try:
@@ -158,13 +154,13 @@ def _end_epoch(run: Run, mnist: Datasets, loop: Loop, iterations: int) -> None:
     )
 
 
-def _check(mnist: Datasets, epochs: Any, batch_size: int, keep_prob: float, checkpoint_every: Any) -> None:
+def _check(mnist: Datasets, epochs: int, batch_size: int, keep_prob: float, checkpoint_every: int | None) -> None:
     mnist.train.check_batch_size(batch_size)
     mnist.train.check_form("the training set")
     mnist.validation.check_form("the validation set")
-    if not isinstance(epochs, Integral) or epochs < 0:
-        raise LabError(f"epochs is {epochs}, expected a whole number, 0 or more")
+    if whole_number("epochs", epochs) < 0:
+        raise LabError(f"epochs is {epochs}, expected 0 or more")
+    if checkpoint_every is not None and whole_number("checkpoint_every", checkpoint_every) < 1:
+        raise LabError(f"checkpoint_every is {checkpoint_every}, expected 1 or more epochs, or None")
     if not 0 < keep_prob <= 1:
         raise LabError(f"keep_prob is {keep_prob}, expected more than 0 and at most 1")
-    if checkpoint_every is not None and (not isinstance(checkpoint_every, Integral) or checkpoint_every < 1):
-        raise LabError(f"checkpoint_every is {checkpoint_every}, expected a whole number above 0, or None")

@@ -1,6 +1,6 @@
 """Networks of a student's own: both loops train them alike, or the fast loop is not used and a message says why."""
 
-import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,8 +18,11 @@ from lenet_lab import (
     tf,
 )
 from lenet_lab.analysis.inference import open_model
+from lenet_lab.beyond.augmentation import augmented, loss_on_augmented_images
+from lenet_lab.beyond.optimizers import SharpnessAware
 from lenet_lab.compat import learning_rate
-from lenet_lab.models import weight_variable
+from lenet_lab.input_data import DataSet, Datasets
+from lenet_lab.models import step_seed, weight_variable
 from lenet_lab.paths import LabError
 
 
@@ -85,22 +88,70 @@ def always_dropping(x):
     return dense(tf.nn.dropout(dense(x, 20), rate=0.25))
 
 
+def with_a_relu_in_a_cond(x):
+    hidden = dense(x, 20)
+    return dense(tf.cond(tf.reduce_mean(x) > 0.1, lambda: tf.nn.relu(hidden), lambda: hidden))
+
+
+def with_its_own_summary(x):
+    logits = dense(x)
+    tf.summary.scalar("largest", tf.reduce_max(logits))
+    return logits
+
+
+def with_centred_units(x):
+    hidden = dense(x, 30)
+    centred = hidden - tf.reduce_mean(hidden, axis=0, keepdims=True)
+    return dense(tf.nn.relu(hidden + centred - tf.stop_gradient(centred)))
+
+
+def with_a_shortcut(x):
+    image = tf.reshape(x, [-1, 28, 28, 1])
+    maps = tf.nn.relu(tf.nn.conv2d(image, weight_variable([5, 5, 1, 6], "filters"), 1, "SAME") + image)
+    return dense(tf.reshape(tf.nn.max_pool(maps, 2, 2, "VALID"), [-1, 14 * 14 * 6]))
+
+
+def with_noise_of(draw):
+    """A network with noise, which is off where keep_prob is 1."""
+
+    def build(x, keep_prob):
+        hidden = tf.nn.relu(dense(x, 30))
+        return dense(hidden + (1 - keep_prob) * draw(hidden))
+
+    return build
+
+
+with_cut_normal_noise = with_noise_of(lambda h: tf.random.stateless_truncated_normal(tf.shape(h), step_seed()))
+with_transposed_noise = with_noise_of(
+    lambda h: tf.transpose(tf.random.stateless_uniform([30, tf.shape(h)[0]], step_seed()))
+)
+
+
+class ClippedDescent(tf.train.GradientDescentOptimizer):
+    """Gradient descent that overrides `minimize`, which the loop in the graph does not call."""
+
+    def minimize(self, loss, global_step=None, **options):
+        gradients, variables = zip(*self.compute_gradients(loss))
+        clipped, _ = tf.clip_by_global_norm(gradients, 0.1)
+        return self.apply_gradients(zip(clipped, variables), global_step)
+
+
 @pytest.fixture
 def losses(small, tmp_path):
     """A function that trains a network for two epochs and returns the loss of every batch."""
 
-    def losses(build, fast):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tf.layers is deprecated
-            classifier = build_classifier(build, tf.train.GradientDescentOptimizer(0.05))
+    def losses(build, fast, optimizer=tf.train.GradientDescentOptimizer, train_loss=None, batch_size=100):
+        classifier = build_classifier(build, optimizer(0.05), train_loss)
         with start_run(classifier, str(tmp_path / "run_%02d"), seed=3) as run:
-            return optimize(run, small, 2, 100, fast=fast).step_loss
+            return optimize(run, small, 2, batch_size, fast=fast).step_loss
 
     return losses
 
 
 @pytest.mark.parametrize(
-    "build", [with_tf_layers, lstm, with_get_variable, with_an_embedding], ids=lambda build: build.__name__
+    "build",
+    [with_tf_layers, lstm, with_get_variable, with_an_embedding, with_a_shortcut],
+    ids=lambda build: build.__name__,
 )
 def test_both_loops_train_the_network_alike(losses, build, capsys):
     np.testing.assert_allclose(losses(build, True), losses(build, False), rtol=1e-4)
@@ -112,19 +163,109 @@ def test_both_loops_train_the_network_alike(losses, build, capsys):
     [
         (with_cond, "belongs to a tf.cond or a tf.while_loop"),
         (with_a_loop, "belongs to a tf.cond or a tf.while_loop"),
-        (with_batch_statistics, "is not the mean of its losses on parts of the batch"),
+        (with_batch_statistics, "cutting a batch into parts changes what the network learns"),
         (with_batch_normalization, "has update operations"),
         (with_a_resource_variable, "the variable weights is a resource variable"),
         (with_a_custom_gradient, "has a gradient of its own"),
         (with_an_assertion, "belongs to a tf.cond"),
+        (with_a_relu_in_a_cond, "belongs to a tf.cond"),
+        (with_its_own_summary, "has summaries of its own"),
+        (with_centred_units, "cutting a batch into parts changes"),
+        (with_cut_normal_noise, "cutting a batch into parts changes"),
+        (with_transposed_noise, "cutting a batch into parts changes"),
         (always_dropping, "loss is random even where keep_prob is 1"),
     ],
 )
 def test_the_plain_loop_trains_what_the_fast_loop_cannot_and_says_why_once(losses, build, reason, capsys):
     fast = losses(build, True)
     (message,) = [line for line in capsys.readouterr().err.splitlines() if "plain loop" in line]
-    assert message.startswith("Training with the plain loop, which is slower: the ") and reason in message
+    assert message.startswith("Training with the plain loop, which is slower: ") and reason in message
     assert fast == losses(build, False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train_loss": tf.square},
+        {"optimizer": ClippedDescent},
+        {"build": with_batch_statistics, "batch_size": 10},  # one shard: only measuring cuts the data
+    ],
+    ids=["a loss of its own", "an optimizer of its own", "small batches"],
+)
+def test_the_training_as_a_whole_is_compared(losses, options, capsys):
+    options = {"build": dense, **options}
+    fast = losses(fast=True, **options)
+    assert "cutting a batch into parts changes" in capsys.readouterr().err
+    assert fast == losses(fast=False, **options)
+
+
+def test_the_reason_is_given_once_for_all_batch_sizes(small, tmp_path, capsys):
+    classifier = build_classifier(with_batch_statistics, tf.train.GradientDescentOptimizer(0.05))
+    with start_run(classifier, str(tmp_path / "run_%02d")) as run:
+        for batch_size in (10, 100, 500):
+            optimize(run, small, 1, batch_size)
+    assert capsys.readouterr().err.count("plain loop") == 1
+
+
+@pytest.mark.parametrize("wrap", ["SharpnessAware", "augmented"])
+@pytest.mark.parametrize("build", [with_a_custom_gradient, with_cond], ids=["custom gradient", "cond"])
+def test_a_network_that_can_not_be_copied_is_refused_where_a_copy_is_needed(build, wrap):
+    optimizer = tf.train.GradientDescentOptimizer(0.1)
+    with pytest.raises(LabError, match="so the network can't be copied"):
+        if wrap == "augmented":
+            build_classifier(augmented(build), optimizer, loss_on_augmented_images)
+        else:
+            build_classifier(build, SharpnessAware(optimizer, 0.05))
+
+
+def test_augmentation_and_sharpness_say_what_they_lack():
+    optimizer = tf.train.GradientDescentOptimizer(0.1)
+    with pytest.raises(LabError, match="no augmented images"):
+        build_classifier(dense, optimizer, loss_on_augmented_images)
+    with pytest.raises(LabError, match="made without use_resource=True"):
+        build_classifier(with_a_resource_variable, SharpnessAware(optimizer, 0.05))
+
+
+@pytest.mark.parametrize("count", [1, 15, 2500, 2501, 5001])
+def test_a_set_of_any_size_is_measured_alike_by_both_loops(tmp_path, count):
+    rng = np.random.RandomState(0)
+    data = DataSet(rng.randint(0, 256, (count, 28, 28, 1)).astype(np.uint8), np.eye(10)[rng.randint(0, 10, count)])
+    mnist = Datasets(data, data, data)
+
+    def measured(fast):
+        classifier = build_classifier(build_softmax_regression, tf.train.GradientDescentOptimizer(0.01))
+        with start_run(classifier, str(tmp_path / "run_%02d"), seed=1) as run:
+            history = optimize(run, mnist, 1, min(count, 64), fast=fast)
+        return history.validation_loss + history.validation_accuracy + history.train_accuracy
+
+    np.testing.assert_allclose(measured(True), measured(False), rtol=1e-5)
+
+
+def test_two_open_runs_of_one_classifier_keep_their_own_seeds(small, tmp_path):
+    def build():
+        noisy = with_noise_of(lambda h: tf.random_uniform(tf.shape(h)))
+        return build_classifier(noisy, tf.train.AdamOptimizer(0.01))
+
+    def start(classifier, seed):
+        return start_run(classifier, str(tmp_path / "run_%02d"), seed=seed)
+
+    with start(build(), 1) as run:
+        alone = optimize(run, small, 1, 100).step_loss
+    shared = build()
+    with start(shared, 1) as first, start(shared, 2):
+        assert optimize(first, small, 1, 100).step_loss == alone
+
+
+def test_two_threads_can_train_one_classifier(small, tmp_path):
+    classifier = build_classifier(build_softmax_regression, tf.train.GradientDescentOptimizer(0.01))
+
+    def losses(seed):
+        with start_run(classifier, str(tmp_path / "run_%02d"), seed=seed) as run:
+            return optimize(run, small, 1, 100).step_loss
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(losses, [1, 1]))
+    assert results[0] == results[1]
 
 
 def test_the_search_for_obstacles_adds_nothing_to_the_graph_and_is_reported_once(small, tmp_path, capsys):
@@ -168,13 +309,14 @@ def closed(tmp_path):
         return run
 
 
-def test_dropout_is_off_in_evaluation_even_if_keep_prob_has_a_default(small, tmp_path):
+def test_a_keep_prob_that_could_not_be_switched_off_is_refused():
     def build(x, keep_prob=0.5):
         return tf.nn.dropout(dense(x), rate=1 - keep_prob)
 
-    with start_run(build_classifier(build, tf.train.AdamOptimizer(0.01)), str(tmp_path / "run_%d")) as run:
-        optimize(run, small, 1, 100)
-        assert evaluate(run, small.test) == evaluate(run, small.test)
+    with pytest.raises(
+        LabError, match=r"keep_prob has the default 0.5, so dropout stays on; expected build\(x, keep_prob\)"
+    ):
+        build_classifier(build, tf.train.AdamOptimizer(0.01))
 
 
 @pytest.mark.parametrize(

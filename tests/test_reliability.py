@@ -337,6 +337,18 @@ def test_checkpoints_are_ordered_by_epoch_beyond_9999(trained):
         assert run.epoch == 10001
 
 
+def test_other_files_among_the_checkpoints_are_left_alone(trained):
+    directory, mnist, _ = trained
+    folder = directory / "checkpoints"
+    for name in ("epoch-best.json", "epoch-0001 (copy).json"):
+        (folder / name).write_text("{}")
+    (folder / ".ipynb_checkpoints").mkdir()
+    with resume_run(softmax_classifier(), str(directory)) as run:
+        assert run.epoch == 2
+        optimize(run, mnist, 1, 64, checkpoint_every=1)
+    assert (folder / ".ipynb_checkpoints").is_dir()
+
+
 def test_a_run_is_resumed_although_numbers_of_earlier_runs_are_missing(tmp_path):
     for number in (1, 2, 3, 5):
         (tmp_path / f"run_{number:02d}").mkdir()

@@ -1,5 +1,6 @@
 """What a trained network makes of images: probabilities, mistakes, the outputs of its layers."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,8 +85,10 @@ def predict(run: Model, images: np.ndarray, keep_prob: float = 1.0) -> np.ndarra
 
 
 def parts(count: int) -> list[slice]:
-    """The parts of a set of images, each of at most `EVALUATION_BATCH`."""
-    return [slice(start, min(start + EVALUATION_BATCH, count)) for start in range(0, count, EVALUATION_BATCH)]
+    """Parts of a set of images, all about as large and each of at most `EVALUATION_BATCH`."""
+    number = -(-count // EVALUATION_BATCH)
+    ends = [count * part // number for part in range(number + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def find_mistakes(run: Model, dataset: DataSet) -> Mistakes:

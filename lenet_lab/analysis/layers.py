@@ -91,6 +91,8 @@ def layer_outputs(graph: tf.Graph, logits: tf.Tensor) -> list[LayerOutput]:
     outputs = []
     for op in graph.get_operations():
         on_the_way = op.name.startswith("model/") and op.type in OPERATION_NAMES
+        # What is computed inside a tf.cond or a loop can't be fetched.
+        on_the_way = on_the_way and graph.is_fetchable(op) and op.outputs[0].shape.rank is not None
         if on_the_way or op is logits.op:
             scope = op.name.removeprefix("model/").removeprefix("lenet5/").rpartition("/")[0]
             outputs.append(LayerOutput(scope, op.type, tuple(op.outputs[0].shape.as_list()[1:]), op.outputs[0].name))

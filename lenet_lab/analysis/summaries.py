@@ -28,7 +28,8 @@ def write_records(run: Run, records: Sequence[Record]) -> None:
     """
     for loss, accuracy, event in records:
         if not np.isfinite(loss):
-            rate = learning_rate(run.classifier.optimizer) or "set by a schedule"
+            number = learning_rate(run.classifier.optimizer)
+            rate = "set by a schedule" if number is None else number
             raise FloatingPointError(
                 f"the loss became {loss} at step {run.step} (learning rate {rate}); "
                 f"try a smaller rate; {what_stays(run)}"
@@ -64,9 +65,9 @@ def write_settings(run: Run, epochs: int, keep_prob: float) -> None:
 
     optimizer, rate = run.classifier.optimizer, learning_rate(run.classifier.optimizer)
     settings = {"data": run.data_name, "optimizer": optimizer.get_name()}
-    settings |= {"batch size": run.batch_size, "epochs": epochs}
+    settings |= {"batch size": run.batch_size, "epochs": int(epochs)}
     if run.classifier.keep_prob is not None:
-        settings["keep_prob"] = keep_prob
+        settings["keep_prob"] = float(keep_prob)
     settings["seed"] = run.seed
     if rate is not None:
         settings["learning rate"] = rate

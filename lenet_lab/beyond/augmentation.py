@@ -15,6 +15,7 @@ from lenet_lab.compat import number_random_operations, set_seed, tf
 from lenet_lab.fast.copies import copy
 from lenet_lab.input_data import IMAGE_SIDE
 from lenet_lab.models import step_seed
+from lenet_lab.paths import LabError
 
 CENTRE = (IMAGE_SIDE - 1) / 2
 PADDED = IMAGE_SIDE + 3  # one black row before and two behind, for pixels sampled just outside the image
@@ -49,18 +50,21 @@ def augmented(build: Callable[..., tf.Tensor], strength: Strength = Strength()) 
     """
 
     @functools.wraps(build)  # it has the same parameters
-    def build_augmented(x: tf.Tensor, **keep_prob: tf.Tensor) -> tf.Tensor:
+    def build_augmented(x: tf.Tensor, *keep_prob: tf.Tensor) -> tf.Tensor:
         with tf.name_scope(None), tf.name_scope("augmentation"):
             # Before the network, since the numbers of random operations depend on their order.
             tf.add_to_collection(COLLECTION, (x, augment(x, strength)))
-        return build(x, **keep_prob)
+        return build(x, *keep_prob)
 
     return build_augmented
 
 
 def loss_on_augmented_images(loss: tf.Tensor) -> tf.Tensor:
     """The loss that the network of an `augmented` builder has on the augmented images."""
-    ((x, images),) = tf.get_collection(COLLECTION)
+    pairs = tf.get_collection(COLLECTION)
+    if not pairs:
+        raise LabError("the network has no augmented images; build it with augmented(build)")
+    ((x, images),) = pairs
     with tf.name_scope("train_loss"):
         return copy([loss], {x: images})[0]
 

@@ -9,7 +9,7 @@ from lenet_lab.analysis.results import describe_model
 from lenet_lab.beyond.experiments import CONFIGURATIONS, RESULTS, accuracy_table, read_experiments, run_experiments
 from lenet_lab.beyond.kept import KEPT_MODEL, keep_best
 from lenet_lab.input_data import read_mnist
-from lenet_lab.paths import EXPERIMENTS
+from lenet_lab.paths import EXPERIMENTS, LabError
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -45,6 +45,8 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 def _experiments(chosen: argparse.Namespace) -> None:
     names = chosen.names or list(CONFIGURATIONS)
+    if chosen.seeds < 1:
+        raise LabError(f"--seeds is {chosen.seeds}, expected 1 or more")
     results = run_experiments(names, range(1, chosen.seeds + 1), read_mnist("MNIST_data/"), chosen.file)
     print(f"\n{chosen.file}:\n\n{accuracy_table(results, names)}")
     if chosen.file != EXPERIMENTS:

@@ -153,7 +153,10 @@ def read_experiments(file: str | Path = EXPERIMENTS) -> dict[str, Any]:
     dict
         As from `run_experiments`.
     """
-    return json.loads(Path(file).read_text())
+    try:
+        return json.loads(Path(file).read_text())
+    except json.JSONDecodeError as error:
+        raise LabError(f"{file} is not a file of results ({error}); expected one that run_experiments wrote") from error
 
 
 def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str) -> dict[str, Any]:

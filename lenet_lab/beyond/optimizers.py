@@ -7,6 +7,7 @@ import numpy as np
 
 from lenet_lab.compat import learning_rate, tf
 from lenet_lab.fast.copies import copy
+from lenet_lab.paths import LabError
 
 GradientsAndVariables = list[tuple[tf.Tensor | None, tf.Variable]]
 
@@ -107,6 +108,8 @@ class SharpnessAware(tf.train.Optimizer):
         self, loss: tf.Tensor, var_list: Sequence[tf.Variable] | None = None, **options: Any
     ) -> GradientsAndVariables:
         variables = var_list or tf.trainable_variables()
+        if any(v.op.type == "VarHandleOp" for v in variables):
+            raise LabError("SharpnessAware needs variables of TensorFlow 1, made without use_resource=True")
         weights = [v.value() if isinstance(v, tf.Variable) else v for v in variables]
         ascent = tf.gradients(loss, weights)
         scale = self._rho / (tf.global_norm(ascent) + 1e-12)

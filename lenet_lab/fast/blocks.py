@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lenet_lab.compat import tf
+from lenet_lab.fast.copies import COPIED_GRADIENTS
 
-BLOCK_GRADIENT = "LenetLabBlockConv2D"  # the name under which TensorFlow finds `_convolution_gradient`
+(BLOCK_GRADIENT,) = COPIED_GRADIENTS  # the name under which TensorFlow finds `_convolution_gradient`
 
 
 class BlockForm(NamedTuple):
@@ -42,7 +43,7 @@ def find_block_forms(operations: list[tf.Operation]) -> list[BlockForm]:
     found = []
     for op in operations:
         chain = _chain(op, ["MaxPool", "Relu", "AddV2", "Conv2D"])
-        if chain and _fits(chain[-1], b"SAME", 4) and _is_2x2_pooling(op):
+        if chain and _fits(chain[-1], b"SAME", 4) and _is_2x2_pooling(op) and _adds_bias(chain[-2]):
             _, _, sum_, convolution = chain
             found.append(BlockForm(op.outputs[0], [*convolution.inputs, sum_.inputs[1]], convolve_relu_pool))
         elif op.type == "Conv2D" and _fits(op, b"VALID", 2):
@@ -151,6 +152,8 @@ def _chain(op: tf.Operation, types: list[str]) -> list[tf.Operation]:
 
 
 def _fits(convolution: tf.Operation, padding: bytes, block: int) -> bool:
+    if convolution.outputs[0].dtype != tf.float32:
+        return False
     x, weights = (tensor.shape for tensor in convolution.inputs)
     if x.rank != 4 or weights.rank != 4:
         return False
@@ -164,6 +167,12 @@ def _fits(convolution: tf.Operation, padding: bytes, block: int) -> bool:
         and x[1] % block == 0 == x[2] % block
         and (padding == b"VALID" or x[3] == 1)
     )
+
+
+def _adds_bias(sum_: tf.Operation) -> bool:
+    """Whether the second summand has one value for each map."""
+    result, bias = sum_.outputs[0].shape, sum_.inputs[1].shape
+    return bias.rank == 1 and bias.as_list() == result.as_list()[-1:]
 
 
 def _is_2x2_pooling(op: tf.Operation) -> bool:

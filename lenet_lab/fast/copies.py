@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 
 from lenet_lab.compat import tf
+from lenet_lab.paths import LabError
+
+CONTROL_FLOW = ("Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond")
+COPIED_GRADIENTS = {"LenetLabBlockConv2D"}  # that of `blocks`, which refers only to its operation
 
 Replacements = dict[tf.Tensor, tf.Tensor]  # from a tensor of the graph to the one that takes its place
 
@@ -20,6 +24,11 @@ def copy(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[tf.Te
     -------
     list of tensors
         The outputs as computed from the replacements.
+
+    Raises
+    ------
+    ValueError
+        If an operation between them has another gradient in a copy, or none.
     """
     changed = set(replacements)
     operations = []
@@ -27,6 +36,11 @@ def copy(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[tf.Te
         if any(tensor in changed for tensor in op.inputs):
             changed.update(op.outputs)
             operations.append(op)
+            if obstacle := find_copy_obstacle(op):
+                raise LabError(
+                    f"the operation {op.name} {obstacle}, so the network can't be copied, as augmentation and "
+                    "sharpness-aware training need it"
+                )
     return _import_copies(outputs, operations, replacements)
 
 
@@ -37,6 +51,18 @@ def copy_all(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[t
     by computing it once for all iterations, even if the tensor is random.
     """
     return _import_copies(outputs, upstream(outputs, replacements), replacements)
+
+
+def find_copy_obstacle(op: tf.Operation) -> str | None:
+    """Why a copy of an operation would have another gradient, or none; None if it has the same."""
+    if op.type.removeprefix("Ref") in CONTROL_FLOW:
+        return "belongs to a tf.cond or a tf.while_loop"
+    if any(attr.HasField("func") for attr in op.node_def.attr.values()):
+        return "calls a function"
+    gradient = op.node_def.attr.get("_gradient_op_type")
+    if gradient and gradient.s.decode() not in COPIED_GRADIENTS:
+        return "has a gradient of its own"  # which refers to the tensors of the original
+    return None
 
 
 def upstream(outputs: Sequence[tf.Tensor], stop: Replacements) -> list[tf.Operation]:

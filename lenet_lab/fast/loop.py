@@ -8,16 +8,18 @@ once in many iterations.
 
 import itertools
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lenet_lab import training
 from lenet_lab.analysis import evaluation
 from lenet_lab.analysis.inference import EVALUATION_BATCH
 from lenet_lab.analysis.summaries import Record, scalars
 from lenet_lab.classifier import Classifier
-from lenet_lab.compat import cores, tf
+from lenet_lab.compat import cores, describe_error, set_seed, tf
 from lenet_lab.fast.blocks import find_block_forms
 from lenet_lab.fast.copies import Replacements, copy_all, upstream
 from lenet_lab.fast.obstacles import find_obstacle
@@ -26,7 +28,9 @@ from lenet_lab.runs import Model, Run
 from lenet_lab.training import Loop
 
 SCOPE = "lenet_lab_loop"
+BUILDING = threading.Lock()  # two threads must not add to one graph at once
 MIN_SHARD = 16  # images; smaller shards cost more than they save
+DIVERGED = 1e4  # nats, a loss that training will hardly recover from
 IMAGES_PER_CALL = 2048  # images in one `session.run`: some tenths of a second, so Ctrl-C stays responsive
 
 
@@ -56,18 +60,22 @@ def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> Loop | None:
     ----------
     run : Run
     dataset : DataSet
-        To be trained on. Its first batch is used to compare both loops.
+        To be trained on. Both loops are compared on its first images.
     batch_size : int
     """
-    shards = count_shards(batch_size)
-    decided: dict[int, str | None] = _stored(run.classifier.graph, "fast_loop_obstacles")
-    if shards not in decided:
-        decided[shards] = find_obstacle(run.classifier) or _find_difference(run, dataset, batch_size)
-        if decided[shards]:
-            print(f"Training with the plain loop, which is slower: {decided[shards]}.", file=sys.stderr, flush=True)
-    if decided[shards]:
-        return None
-    return Loop(iterate, measure, batches_at_a_time(batch_size))
+    graph = run.classifier.graph
+    with BUILDING:
+        set_seed(graph, run.seed)  # copies of random operations must get this run's seed, not a later run's
+        decided: dict[str, str | None] = _stored(graph, "fast_loop")
+        if "obstacle" not in decided:
+            decided["obstacle"] = find_obstacle(run.classifier) or _find_difference(run, dataset, batch_size)
+            if decided["obstacle"]:
+                message = f"Training with the plain loop, which is slower: {decided['obstacle']}."
+                print(message, file=sys.stderr, flush=True)
+        if decided["obstacle"]:
+            return None
+        loop_for(run.classifier, batch_size)
+        return Loop(iterate, measure, batches_at_a_time(batch_size))
 
 
 def batches_at_a_time(batch_size: int) -> int:
@@ -76,7 +84,7 @@ def batches_at_a_time(batch_size: int) -> int:
 
 
 def iterate(
-    run: Run,
+    run: Model,
     x_batches: np.ndarray,
     y_batches: np.ndarray,
     keep_prob: float,
@@ -230,32 +238,65 @@ def _copy(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[tf.T
 
 
 def _find_difference(run: Run, dataset: DataSet, batch_size: int) -> str | None:
-    """Why the fast loop would train another network, as the shards of the first batch show; None if it would not.
+    """Why the fast loop would train another network, as a comparison shows; None if it would not.
 
-    The losses of the batch and of its shards are compared as functions of the
-    weights: at their present values, and at two random points nearby. Functions
-    that agree there have the same gradient.
+    Both loops take two steps on small batches, from the same weights near the
+    run's, in sessions of their own. So they must agree on the training loss, its
+    gradient, the optimizer and the measuring.
     """
     c = run.classifier
-    split = loop_for(c, batch_size).measure
-    whole_batch = {c.x: dataset.images[:batch_size], c.y_true: dataset.labels[:batch_size]}
-    shards = {split.x: whole_batch[c.x], split.y_true: whole_batch[c.y_true]}
-    variables = [variable.value() for variable in c.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)]
+    size = min(max(2, count_shards(batch_size)) * MIN_SHARD, dataset.num_examples)  # at least two shards
+    steps = min(2, dataset.num_examples // size)
+    x, y_true = (array[: steps * size].reshape(steps, size, -1) for array in (dataset.images, dataset.labels))
+    values = _values_nearby(run)
+    # Two random operations with a state of their own never draw the same, so dropout can't be compared with them.
+    random = [op for op in upstream([c.train_loss], {}) if "Random" in op.type and op.op_def.is_stateful]
+    keep_prob = 1.0 if random else 0.5
+    plain = _losses(c, training.iterate, values, x, y_true, keep_prob)
+    if random and not _agree(plain, _losses(c, training.iterate, values, x, y_true, keep_prob, warm_up=1)):
+        return "the network's loss is random even where keep_prob is 1"
+    try:
+        fast = _losses(c, iterate, values, x, y_true, keep_prob)
+    except Exception as error:  # noqa: BLE001 - whatever fails in a copy, the plain loop can do without it
+        return f"the network can't be copied into a loop ({describe_error(error)})"
+    if not _agree(plain, fast):
+        return "cutting a batch into parts changes what the network learns from it"
+    return None
+
+
+def _values_nearby(run: Run) -> dict[tf.Variable, np.ndarray]:
+    """The values of a run's variables, with a little noise in those that are trained."""
+    graph = run.classifier.graph
+    trained = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+    variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     values = dict(zip(variables, run.session.run(variables)))
     rng = np.random.RandomState(0)
-    with Model(c) as model:  # a session of its own, so that the run's random operations draw nothing here
-        for scale in (0.0, 0.1, 0.1):
-            point = {
-                tensor: value + scale * rng.standard_normal(value.shape) if value.dtype.kind == "f" else value
-                for tensor, value in values.items()
-            }
-            loss, again = (model.session.run(c.loss, point | whole_batch) for _ in range(2))
-            if not np.isclose(loss, again, rtol=1e-4, atol=1e-5, equal_nan=True):
-                return "the network's loss is random even where keep_prob is 1"
-            split_loss = model.session.run(split.loss, point | shards)
-            if not np.isclose(loss, split_loss, rtol=1e-4, atol=1e-5, equal_nan=True):
-                return "the network's loss on a batch is not the mean of its losses on parts of the batch"
-    return None
+    return values | {v: values[v] + 0.1 * rng.standard_normal(values[v].shape) for v in trained}
+
+
+def _losses(
+    classifier: Classifier,
+    iterate: Callable[..., Sequence[Record]],
+    values: dict[tf.Variable, np.ndarray],
+    x: np.ndarray,
+    y_true: np.ndarray,
+    keep_prob: float,
+    warm_up: int = 0,
+) -> list[float]:
+    """The losses of some iterations in a new session that begins with these values of the variables."""
+    losses: list[float] = []
+    with Model(classifier) as model:
+        for _ in range(1 + warm_up):
+            for variable, value in values.items():
+                variable.load(value, model.session)
+            losses = [loss for loss, *_ in iterate(model, x, y_true, keep_prob)]
+    return losses
+
+
+def _agree(losses: list[float], others: list[float]) -> bool:
+    """Whether losses are the same but for rounding, as long as training does not diverge, which magnifies it."""
+    comparable = [(loss, other) for loss, other in zip(losses, others) if loss < DIVERGED]
+    return all(np.isclose(loss, other, rtol=1e-4, atol=1e-5) for loss, other in comparable)
 
 
 def _stored(graph: tf.Graph, name: str) -> dict:
