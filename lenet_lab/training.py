@@ -18,7 +18,7 @@ from lenet_lab.runs import History, Model, Run
 
 
 def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
-    """Train on batches one by one, the plain loop: float arrays [iterations, batch, 784] and [iterations, batch, 10]."""
+    """Train on one batch after another, float [iterations, batch, 784] and [iterations, batch, 10]: the plain loop."""
     c = run.classifier
     dropout = c.feed_dropout(keep_prob)
     records = []

@@ -1,4 +1,4 @@
-"""Two steps of LeNet-5 in block form: the same values, but for rounding, from larger matrix products.
+"""Two steps of LeNet-5 in block form: the same values, except for rounding, from larger matrix products.
 
 A processor multiplies matrices with some dozens of columns far better than it
 convolves one image into six maps. So here 2x2 or 4x4 neighbouring outputs form

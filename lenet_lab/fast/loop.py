@@ -1,6 +1,6 @@
 """The loop inside the graph: many iterations in one `session.run`, each batch cut into a shard for each core.
 
-The values are the plain loop's (`training.iterate`), but for rounding. A small
+The values are the plain loop's (`training.iterate`), except for rounding. A small
 operation keeps one core busy and leaves the others idle; here every core takes
 its shard of the batch through the whole network. And Python takes part only
 once in many iterations.
@@ -25,10 +25,9 @@ from lenet_lab.fast.copies import Replacements, copy_all, upstream
 from lenet_lab.fast.obstacles import find_obstacle
 from lenet_lab.input_data import DataSet
 from lenet_lab.runs import Model, Run
-from lenet_lab.training import Loop
 
 SCOPE = "lenet_lab_loop"
-BUILDING = threading.Lock()  # two threads must not add to one graph at once
+BUILDING = threading.RLock()  # two threads must not add to one graph at once
 MIN_SHARD = 16  # images; smaller shards cost more than they save
 DIVERGED = 1e4  # nats, a loss that training will hardly recover from
 IMAGES_PER_CALL = 2048  # images in one `session.run`: some tenths of a second, so Ctrl-C stays responsive
@@ -53,7 +52,7 @@ class GraphLoop(NamedTuple):
     measure: Measure
 
 
-def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> Loop | None:
+def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> training.Loop | None:
     """The fast loop for a run, or None, with a message, if it would train another network.
 
     Parameters
@@ -72,10 +71,10 @@ def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> Loop | None:
             if decided["obstacle"]:
                 message = f"Training with the plain loop, which is slower: {decided['obstacle']}."
                 print(message, file=sys.stderr, flush=True)
-        if decided["obstacle"]:
-            return None
-        loop_for(run.classifier, batch_size)
-        return Loop(iterate, measure, batches_at_a_time(batch_size))
+    if decided["obstacle"]:
+        return None
+    loop_for(run.classifier, batch_size)
+    return training.Loop(iterate, measure, batches_at_a_time(batch_size))
 
 
 def batches_at_a_time(batch_size: int) -> int:
@@ -115,10 +114,11 @@ def count_shards(batch_size: int) -> int:
 def loop_for(classifier: Classifier, batch_size: int) -> GraphLoop:
     """The classifier's loop for batches of a given size, built on first use."""
     shards = count_shards(batch_size)
-    loops: dict[int, GraphLoop] = _stored(classifier.graph, "fast_loops")
-    if shards not in loops:
-        loops[shards] = build_loop(classifier, shards)
-    return loops[shards]
+    with BUILDING:
+        loops: dict[int, GraphLoop] = _stored(classifier.graph, "fast_loops")
+        if shards not in loops:
+            loops[shards] = build_loop(classifier, shards)
+        return loops[shards]
 
 
 def build_loop(classifier: Classifier, shards: int) -> GraphLoop:
@@ -294,7 +294,7 @@ def _losses(
 
 
 def _agree(losses: list[float], others: list[float]) -> bool:
-    """Whether losses are the same but for rounding, as long as training does not diverge, which magnifies it."""
+    """Whether losses are the same except for rounding, as long as training does not diverge, which magnifies it."""
     comparable = [(loss, other) for loss, other in zip(losses, others) if loss < DIVERGED]
     return all(np.isclose(loss, other, rtol=1e-4, atol=1e-5) for loss, other in comparable)
 
