@@ -78,8 +78,17 @@ def open_graph(page: "Page", address: str, run: str) -> None:
 
 def choose(page: "Page", row: str, item: str) -> None:
     """Choose an item from the drop-down menu in one row of the controls beside the graph."""
-    page.locator(f".{row} paper-dropdown-menu").click()
-    page.locator(f".{row} paper-item").get_by_text(item, exact=True).click()
+    from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+
+    entry = page.locator(f".{row} paper-item").get_by_text(item, exact=True)
+    for attempt in range(10):
+        page.locator(f".{row} paper-dropdown-menu").click()
+        try:
+            entry.click(timeout=3000)
+            return
+        except PlaywrightTimeoutError:  # the menu closes again if the page was still loading
+            if attempt == 9:
+                raise
 
 
 def nodes(page: "Page") -> set[str]:
