@@ -24,7 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     committed.set_defaults(run=lambda chosen: make_notebooks(chosen.names or NOTEBOOKS))
     # The commands of the extras. A function named in pyproject.toml adds its arguments and returns what to run.
     for entry in sorted(entry_points(group="lenet_lab.commands"), key=lambda entry: entry.name):
-        add = entry.load()
+        try:
+            add = entry.load()
+        except ImportError as error:  # a broken extra must not stop the lab
+            print(f"The command {entry.name} is not available: {error}", file=sys.stderr)
+            continue
         command = commands.add_parser(entry.name, help=add.__doc__)
         command.set_defaults(run=add(command))
     chosen = parser.parse_args(arguments)

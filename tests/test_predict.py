@@ -1,6 +1,7 @@
 """Pictures of digits: how they are converted to MNIST's form, what is refused, the command line."""
 
 import warnings
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,13 @@ def test_printed_digits_survive_the_reader(saved):
         picture = Image.new("L", (160, 200), 255)
         ImageDraw.Draw(picture).text((40, 30), str(digit), fill=0, font=font)
         assert 20 < (read_digit(saved(picture)) > 0.5).sum() < 300
+
+
+def test_a_broken_extra_does_not_stop_the_command_line(monkeypatch, capsys):
+    broken = EntryPoint("broken", "lenet_lab.no_such_extra:command", "lenet_lab.commands")
+    monkeypatch.setattr("lenet_lab.__main__.entry_points", lambda group: [broken])
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    shown = capsys.readouterr()
+    assert exit_.value.code == 0 and "notebooks" in shown.out
+    assert "The command broken is not available: No module named 'lenet_lab.no_such_extra'" in shown.err
