@@ -61,6 +61,7 @@ def test_committed_outputs_are_complete_and_in_order(committed):
     cells = code_cells(committed)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [o for cell in cells for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert "WARNING" not in text_of(committed)  # TensorFlow's go to standard output in a notebook
 
 
 def test_committed_outputs_are_of_mnist(committed):
@@ -425,6 +426,7 @@ def test_the_whole_lab_runs_and_ends_with_a_table_of_results(lab):
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[-6:-2]]
     assert [(row[0], row[1], row[2]) for row in table] == [(title, "stand-in digits", "1") for title in TITLES.values()]
     assert "100%" in done.stderr  # the progress bar
+    assert "WARNING" not in done.stdout
     assert before == {path: path.read_bytes() for path in (lab / "notebooks").iterdir()}
     assert not (lab / "MNIST_figures").exists()
     figures = {path.name for path in (lab / "executed/MNIST_figures/stand-in_digits").iterdir()}

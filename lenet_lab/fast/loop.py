@@ -288,7 +288,7 @@ def _losses(
     with Model(classifier) as model:
         for _ in range(1 + warm_up):
             for variable, value in values.items():
-                variable.load(value, model.session)
+                model.session.run(variable.initializer, {variable.initializer.inputs[1]: value})
             losses = [loss for loss, *_ in iterate(model, x, y_true, keep_prob)]
     return losses
 
