@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lenet_lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     lab = commands.add_parser("lab", help="run the notebooks and print their results")
-    lab.add_argument("--epochs", type=positive, help="number of epochs for each network (default: the lab's own)")
+    lab.add_argument("--epochs", type=_positive, help="number of epochs for each network (default: the lab's own)")
     lab.set_defaults(run=lambda chosen: run_lab(chosen.epochs))
     committed = commands.add_parser(
         "notebooks", help="for maintainers: execute the committed notebooks again, on MNIST"
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def positive(text: str) -> int:
+def _positive(text: str) -> int:
     """A command's argument as a whole number above 0."""
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")

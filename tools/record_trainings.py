@@ -11,21 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from victim import digits
+from victim import KINDS, digits
 
-from lenet_lab import (
-    Classifier,
-    build_classifier,
-    build_lenet5,
-    build_lenet5_dropout,
-    build_softmax_regression,
-    optimize,
-    start_run,
-    tf,
-)
+from lenet_lab import Classifier, build_lenet5_dropout, optimize, start_run
 from lenet_lab.beyond.experiments import CONFIGURATIONS
 
 EPOCHS, BATCH_SIZE, SEED = 2, 64, 7
+LAB = {  # from the name in the recorded file to the kind of training
+    "softmax gd": "softmax, gradient descent",
+    "lenet5 gd": "LeNet-5, gradient descent",
+    "lenet5 adam": "LeNet-5, Adam",
+    "dropout adam": "LeNet-5, Adam, dropout",
+}
 BEYOND = ("scheduled", "affine", "elastic", "decayed", "sharpness_aware")
 
 
@@ -39,11 +36,8 @@ class Training(NamedTuple):
 
 def trainings() -> Iterator[Training]:
     """One training of each kind that the notebooks and the experiments use."""
-    descent, adam = tf.train.GradientDescentOptimizer, tf.train.AdamOptimizer
-    yield Training("softmax gd", build_classifier(build_softmax_regression, descent(0.01)), 0.75)
-    yield Training("lenet5 gd", build_classifier(build_lenet5, descent(0.02)), 0.75)
-    yield Training("lenet5 adam", build_classifier(build_lenet5, adam(0.001)), 0.75)
-    yield Training("dropout adam", build_classifier(build_lenet5_dropout, adam(0.001)), 0.75)
+    for name, kind in LAB.items():
+        yield Training(name, KINDS[kind].classifier(), 0.75)
     short = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
     for name in BEYOND:
         yield Training(name, CONFIGURATIONS[name]._replace(**short).classifier(640), 0.75)
