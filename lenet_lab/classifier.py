@@ -53,9 +53,8 @@ def build_classifier(
     Parameters
     ----------
     build : callable
-        ``build(x)`` or ``build(x, keep_prob)`` takes the float32 images
-        [None, 784] and returns the logits [None, 10]. A `keep_prob` is a scalar
-        tensor that is 1 (dropout off) unless it is fed.
+        ``build(x)`` or ``build(x, keep_prob)`` takes the float32 images [None, 784] and returns the logits [None, 10].
+        A `keep_prob` is a scalar tensor that is 1 (dropout off) unless it is fed.
     optimizer : tf.train.Optimizer
         For example ``tf.train.GradientDescentOptimizer(0.001)``.
     train_loss : callable, optional

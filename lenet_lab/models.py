@@ -4,7 +4,7 @@ from lenet_lab.compat import tf
 
 
 def weight_variable(shape: list[int], name: str) -> tf.Variable:
-    """A float32 variable, initially normal(0, 0.1) cut off at two deviations (docs/lab.md, "Helper functions")."""
+    """A float32 variable, from normal(0, 0.1) cut off at 0.2 (docs/lab.md, "Helper functions")."""
     return tf.Variable(tf.truncated_normal(shape, stddev=0.1), name=name)
 
 
@@ -21,12 +21,12 @@ def step_seed() -> tf.Tensor:
 
 
 def dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tensor:
-    """`tf.nn.dropout`, but a resumed run repeats it exactly. Kept values are divided by `keep_prob`."""
+    """`tf.nn.dropout` that a resumed run repeats exactly. It divides kept values by `keep_prob`."""
     return tf.nn.experimental.stateless_dropout(x, rate=1 - keep_prob, seed=step_seed())
 
 
 def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:
-    """Build softmax regression: one linear layer, 7,850 parameters, initially zero (docs/lab.md, "Model").
+    """Build softmax regression: 7,850 parameters, initially zero (docs/lab.md, "Model").
 
     Parameters
     ----------
@@ -124,8 +124,7 @@ def build_lenet5_dropout(x: tf.Tensor, keep_prob: float | tf.Tensor) -> tf.Tenso
     x : float32 tensor [None, 784]
         Flat images with values in [0, 1].
     keep_prob : float or float32 scalar tensor
-        The probability of keeping each of the 400 features during training
-        (0.75 in the lab). It must be 1 for evaluation.
+        The probability of keeping a feature in training (0.75 in the lab); 1 for evaluation.
 
     Returns
     -------

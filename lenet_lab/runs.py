@@ -119,8 +119,7 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     classifier : Classifier
         The graph to run.
     path_pattern : str
-        Where runs are kept, such as ``"logs/lenet5/run_%02d"``. The run gets the
-        next free number.
+        Where runs are kept, such as ``"logs/lenet5/run_%02d"``. The run gets the next free number.
     seed : int, optional
         It determines the initial weights, the order of the images and the
         dropout: on one machine, with the same versions and number of cores, the

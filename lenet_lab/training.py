@@ -17,8 +17,13 @@ from lenet_lab.paths import LabError, whole_number
 from lenet_lab.runs import History, Model, Run
 
 
-def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
-    """Train on one batch after another, float [iterations, batch, 784] and [iterations, batch, 10]: the plain loop."""
+def iterate(
+    run: Model,
+    x_batches: np.ndarray,
+    y_batches: np.ndarray,
+    keep_prob: float,
+) -> list[summaries.Record]:
+    """The plain loop over batches, float [iterations, batch, 784] and [iterations, batch, 10]."""
     c = run.classifier
     dropout = c.feed_dropout(keep_prob)
     records = []

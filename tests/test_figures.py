@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lenet_lab import build_classifier, build_lenet5, build_lenet5_dropout, build_softmax_regression, start_run, tf
 from lenet_lab.analysis.events import Curve
 from lenet_lab.analysis.figures import (
+    GROUPS,
     plot_architecture,
     plot_bands,
     plot_class_accuracy,
@@ -22,6 +24,7 @@ from lenet_lab.analysis.figures import (
     plot_prediction,
     plot_rate,
     plot_seeds,
+    save_figure,
     write_figure,
 )
 from lenet_lab.analysis.inference import (
@@ -115,6 +118,86 @@ def test_each_curve_is_drawn_by_step_or_by_seconds_with_its_running_mean():
     assert axis.get_xlabel() == "wall time since the first iteration (s)"
 
 
+def noise(count, seed=0):
+    """A noisy loss, as long as asked."""
+    return np.exp(np.random.RandomState(seed).randn(count)) / np.linspace(1, 100, count)
+
+
+def one_spike(count, place, height):
+    return np.where(np.arange(count) == place, height, 1.0)
+
+
+LONG = {
+    "noise": noise(60_000),
+    "a spike": one_spike(60_000, 31_234, 40.0),
+    "a spike at the start": one_spike(60_000, 0, 40.0),
+    "a spike at the end": one_spike(60_000, 59_999, 40.0),
+    "a dip to zero": one_spike(60_000, 31_234, 0.0),
+    "rising": np.arange(1, 60_001) / 60_000,
+    "falling": np.arange(60_000, 0, -1) / 60_000,
+    "constant": np.ones(60_000),
+    "just long enough": noise(2 * GROUPS + 1),
+}
+
+
+@pytest.mark.parametrize("by", ["step", "seconds"])
+@pytest.mark.parametrize("quantity", ["Loss", "Accuracy"])
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_curve_is_a_band_that_loses_no_spike(name, quantity, by):
+    values = LONG[name]
+    (axis,) = plot_curves({name: curve(*values)}, quantity, "data", by=by).axes
+    (band,) = axis.collections
+    x, y = band.get_paths()[0].vertices.T
+    events = x if by == "step" else 10 * x
+    assert len(x) < 3 * GROUPS  # two for each group, and the corners
+    assert (y.min(), y.max()) == (values.min(), values.max())
+    width = len(values) / GROUPS
+    assert abs(events[y.argmax()] - values.argmax()) <= width or name == "constant"
+    assert events.min() <= width and events.max() >= len(values) - width
+    for place in range(0, len(values), len(values) // 97):  # at every event, the band is around it
+        near = np.abs(events - place) <= 1.5 * width
+        assert y[near].min() <= values[place] <= y[near].max()
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_running_mean_keeps_its_ends_and_its_extremes(name):
+    values = LONG[name]
+    (axis,) = plot_curves({name: curve(*values)}, "Accuracy", "data").axes
+    (line,) = axis.lines
+    width = len(values) // 100
+    means = np.convolve(values, np.ones(width) / width, mode="valid")
+    x, y = line.get_data()
+    assert len(x) <= 2 * GROUPS + 2 and all(np.diff(x) > 0)
+    assert (x[0], x[-1]) == (width - 1, len(values) - 1)
+    np.testing.assert_array_equal(y, means[x - width + 1])
+    assert (y.min(), y.max()) == (means.min(), means.max())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 2 * GROUPS])
+def test_a_short_curve_is_drawn_point_by_point(count):
+    values = noise(count)
+    (axis,) = plot_curves({"short": curve(*values)}, "Loss", "data").axes
+    assert not axis.collections
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), values)
+
+
+@pytest.mark.parametrize("by", ["step", "seconds"])
+@pytest.mark.parametrize("quantity", ["Loss", "Accuracy"])
+def test_long_curves_make_a_small_file(quantity, by, tmp_path):
+    curves = {f"LeNet-5, training {seed}": curve(*noise(60_000, seed)) for seed in range(3)}
+    content = write_figure(plot_curves(curves, quantity, "data", by=by), tmp_path / "curves.svg")
+    assert len(content) < 150_000
+    assert ElementTree.fromstring(content).tag.endswith("svg")
+
+
+def test_a_picture_is_shown_as_wide_as_a_drawing_of_the_same_size(tmp_path):
+    image = save_figure(plot_digits(np.zeros((10, 784)), np.zeros(10, int), "data"), tmp_path / "digits.png")
+    _, metadata = image._repr_mimebundle_()
+    drawing = save_figure(plot_rate(np.ones(2)), tmp_path / "rate.svg")
+    assert metadata["image/png"]["width"] == 768  # both are 8 inches wide, of 96 pixels or 72 points
+    assert 'width="576pt"' in drawing.data
+
+
 def test_four_curves_differ_in_colour_and_in_dashes():
     for (axis,) in (
         plot_curves({name: curve(3, 2) for name in "abcd"}, "Loss", "data").axes,
@@ -147,6 +230,15 @@ def test_seeds_are_drawn_with_their_mean_and_their_extremes():
     assert "Adam" in texts(figure)
 
 
+def test_long_names_leave_room_for_the_title_and_the_dots():
+    name = "schedule, affine, elastic, decay, sharpness-aware, 60 epochs"
+    figure = plot_seeds({f"{name} {row}": np.array([0.98, 0.99]) for row in range(3)}, "stand-in digits (not MNIST)")
+    figure.draw_without_rendering()
+    title = figure.findobj(lambda artist: "Each seed" in getattr(artist, "get_text", str)())[0].get_window_extent()
+    assert figure.bbox.x0 <= title.x0 and title.x1 <= figure.bbox.x1
+    assert figure.axes[0].get_ylim() == (2.5, -0.5)
+
+
 def test_a_single_point_is_drawn_as_a_dot():
     epoch = plot_bands({"Adam": np.array([[3.0]])}, "loss", "data")
     assert "Adam, 1 seed" in texts(epoch)
@@ -169,6 +261,8 @@ def test_the_title_of_a_rate_gives_its_highest_and_last_value():
         (lambda: plot_digits(np.zeros((2, 784)), np.zeros((3, 10)), "data"), "2 images and 3 labels"),
         (lambda: plot_curves({}, "Loss", "data"), "0 curves"),
         (lambda: plot_curves({"Adam": curve()}, "Loss", "data"), "'Adam' has no events"),
+        (lambda: plot_curves({"Adam": curve(2, np.nan)}, "Loss", "data"), "'Adam' is nan at step 1, expected finite"),
+        (lambda: plot_curves({"Adam": curve(*[np.inf] * 999)}, "Loss", "data"), "'Adam' is inf at step 0"),
         (lambda: plot_curves({"Adam": curve(1)}, "loss", "data"), "can't draw 'loss'"),
         (lambda: plot_curves({"Adam": curve(1)}, "Loss", "data", by="epoch"), "by 'epoch'"),
         (lambda: plot_bands({}, "loss", "data"), "0 curves"),

@@ -28,6 +28,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 DASHES = ("-", "--", "-.", ":")
 # Without a date and random ids, the same figure always gives the same SVG file.
 SVG_SETTINGS: Any = {"svg.hashsalt": "lenet_lab", "svg.fonttype": "path"}
+# Tens of thousands of events are drawn as so many groups of neighbours, each about three pixels wide.
+GROUPS = 200
 
 Line = TypeVar("Line")
 
@@ -69,8 +71,9 @@ def plot_digits(images: np.ndarray, labels: np.ndarray, data_name: str, columns:
 def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: str = "step") -> Figure:
     """Draw the loss or accuracy of every training step: the single steps faint, their running mean on top.
 
-    A loss gets a logarithmic axis. Answers the lab's question about the curves
-    (docs/lab.md, "Question: curves").
+    Many steps are drawn as a band from the lowest to the highest of some
+    neighbours, so no spike is lost. A loss gets a logarithmic axis. Answers the
+    lab's question about the curves (docs/lab.md, "Question: curves").
 
     Parameters
     ----------
@@ -89,17 +92,18 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
     Raises
     ------
     LabError
-        If there are no curves or more than four, if a curve has no events, or
-        if `quantity` or `by` is none of the values above.
+        If there are no curves or more than four, if a curve has no events or
+        one that is not finite, or if `quantity` or `by` is none of the values above.
     """
     if quantity not in ("Loss", "Accuracy") or by not in ("step", "seconds"):
         raise LabError(f"can't draw {quantity!r} by {by!r}, expected 'Loss' or 'Accuracy' by 'step' or 'seconds'")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
-    lowest = [
-        _draw_curve(axis, curve.steps if by == "step" else curve.seconds, curve.values, label, colour, dash)
-        for label, curve, colour, dash in _styled(curves)
-    ]
+    lowest = []
+    for label, curve, colour, dash in _styled(curves):
+        _require_finite(label, curve)
+        x = curve.steps if by == "step" else curve.seconds
+        lowest.append(_draw_curve(axis, x, curve.values, label, colour, dash))
     if quantity == "Loss":
         axis.set_yscale("log")
         axis.set_ylim(bottom=max(min(lowest), 1e-9) / 5)  # the loss of a single batch can be 0, which has no logarithm
@@ -107,7 +111,8 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
     axis.set_ylabel("batch loss: cross-entropy (nats)" if quantity == "Loss" else "batch accuracy")
     axis.set_title(f"{quantity} during training on {data_name}")
     axis.grid(alpha=0.3)
-    axis.legend(title="running mean over 1% of the iterations", loc="best")
+    title = "line: running mean over 1% of the iterations; faint: the range of single iterations"
+    figure.legend(title=title, loc="outside lower center", ncols=2 if len(curves) == 4 else 3)
     return figure
 
 
@@ -180,8 +185,8 @@ def plot_seeds(accuracies: Mapping[str, np.ndarray], data_name: str) -> Figure:
         axis.plot(100 * values, np.full(len(values), row), "o", color=COLOURS[0], alpha=0.6)
         axis.plot(100 * values.mean(), row, "|", color=COLOURS[1], markersize=18, markeredgewidth=2)
     axis.set_yticks(range(len(accuracies)), list(accuracies))
-    axis.invert_yaxis()
-    axis.set(xlabel="test accuracy (%)", title=f"Each seed (dot) and the mean (bar), on {data_name}")
+    axis.set(xlabel="test accuracy (%)", ylim=(len(accuracies) - 0.5, -0.5))
+    figure.suptitle(f"Each seed (dot) and the mean (bar), on {data_name}")  # long labels leave the axes little width
     axis.grid(axis="x", alpha=0.3)
     return figure
 
@@ -207,7 +212,7 @@ def plot_rate(rates: np.ndarray) -> Figure:
     figure = Figure(figsize=(8, 2.6), layout="constrained")
     axis = figure.subplots()
     axis.plot(rates, color=COLOURS[0], marker=_marker(len(rates)))
-    title = f"Learning rate: {rates.max():.3g} at its highest, {rates[-1]:.3g} at the end"
+    title = f"Learning rate: {rates.max():.3g} at its highest, {round(float(rates[-1]), 6):g} at the end"
     axis.set(xlabel="iteration", ylabel="learning rate", title=title)
     axis.grid(alpha=0.3)
     return figure
@@ -417,8 +422,9 @@ def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str) -> 
     for axis, (title, batch) in zip(axes, activations.items()):
         values = batch[0]
         if values.ndim == 3:
-            border, dark = [(1, 1), (1, 1)], values.max()
-            maps = [np.pad(values[:, :, k], border, constant_values=dark) for k in range(values.shape[2])]
+            # Small maps are enlarged, so that the border is as thin as that of a large one.
+            block, dark = np.ones((max(1, 28 // len(values)),) * 2), values.max()
+            maps = [np.pad(np.kron(values[:, :, k], block), 1, constant_values=dark) for k in range(values.shape[2])]
             axis.imshow(np.hstack(maps), cmap="gray_r", aspect="equal")
         else:
             axis.imshow(values[None], cmap="gray_r", aspect="auto")
@@ -474,7 +480,9 @@ def save_figure(figure: Figure, path: str | Path) -> SVG | Image:
     from IPython.display import SVG, Image  # only notebooks need it
 
     content = write_figure(figure, path)
-    return SVG(data=content.decode()) if Path(path).suffix == ".svg" else Image(data=content)
+    if Path(path).suffix == ".svg":
+        return SVG(data=content.decode())
+    return Image(data=content, width=round(96 * figure.get_figwidth()))  # as wide as an SVG of that many inches
 
 
 def write_figure(figure: Figure, path: str | Path) -> bytes:
@@ -499,6 +507,9 @@ def write_figure(figure: Figure, path: str | Path) -> bytes:
         raise LabError(f"can't write a figure to {path}, expected a name that ends in .svg or .png")
     with matplotlib.rc_context(SVG_SETTINGS), whole_file(path) as part:
         figure.savefig(part, dpi=150, metadata={"Date": None} if part.suffix == ".svg" else None)
+        if part.suffix == ".svg":
+            # One line in all, instead of one for each point: a notebook's file has 13 bytes more for every line.
+            part.write_bytes(b" ".join(part.read_bytes().split()))
         return part.read_bytes()
 
 
@@ -513,17 +524,42 @@ def _styled(curves: Mapping[str, Line]) -> Iterator[tuple[str, Line, str, str]]:
         yield label, curve, colour, dash
 
 
-def _draw_curve(axis: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, dash: str) -> float:
-    """Draw every event faintly and their running mean over 1% of them; returns the lowest mean."""
-    if not len(values):
+def _require_finite(label: str, curve: Curve) -> None:
+    if not len(curve.values):
         raise LabError(f"the curve {label!r} has no events, expected at least one: train for an epoch first")
-    # Tens of thousands of points: drawn as an image inside the SVG, they keep the file small.
-    axis.plot(x, values, color=colour, alpha=0.35, linewidth=0.5, zorder=1, rasterized=True)
+    finite = np.isfinite(curve.values)
+    if not finite.all():
+        first = np.argmin(finite)
+        raise LabError(
+            f"the curve {label!r} is {curve.values[first]} at step {curve.steps[first]}, expected finite values only: "
+            "the training failed there, and a lower learning rate may help"
+        )
+
+
+def _draw_curve(axis: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, dash: str) -> float:
+    """Draw the range of the single events faintly, and their running mean over 1% of them; returns the lowest mean."""
+    if len(values) > 2 * GROUPS:
+        lowest, highest = _extremes(values)
+        band = x[(lowest + highest) // 2], values[lowest], values[highest]
+        axis.fill_between(*band, color=colour, alpha=0.3, linewidth=0, zorder=1)
+    else:  # a band would have as many numbers
+        axis.plot(x, values, color=colour, alpha=0.35, linewidth=0.5, zorder=1)
     width = max(1, len(x) // 100)
-    means = np.convolve(values, np.ones(width) / width, mode="valid")
+    means, x = np.convolve(values, np.ones(width) / width, mode="valid"), x[width - 1 :]
+    shown = np.arange(len(means))
+    if len(means) > 2 * GROUPS:
+        shown = np.unique([0, *np.concatenate(_extremes(means)), len(means) - 1])
     style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 1.8, "marker": _marker(len(means))}
-    axis.plot(x[width - 1 :], means, zorder=3, label=label, **style)
+    axis.plot(x[shown], means[shown], zorder=3, label=label, **style)
     return float(means.min())
+
+
+def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the lowest and of the highest value of each group."""
+    groups = np.array_split(np.arange(len(values)), GROUPS)
+    lowest = [group[values[group].argmin()] for group in groups]
+    highest = [group[values[group].argmax()] for group in groups]
+    return np.array(lowest), np.array(highest)
 
 
 def _marker(points: int) -> str:

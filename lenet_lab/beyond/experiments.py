@@ -371,8 +371,14 @@ def comparison_table(results: dict[str, Any], pairs: Sequence[tuple[str, str]], 
         c = compare(results, name, other, measured)
         titles = CONFIGURATIONS[name].title, CONFIGURATIONS[other].title + MEASURED[measured]
         p_values = " ".join(f"{p:.2g}" for p in c.p_values)
-        rows.append((*titles, f"{c.difference:+.2%}", f"{c.low:+.2%} to {c.high:+.2%}", p_values))
+        interval = f"{_points(c.low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{_points(c.high)}"
+        rows.append((*titles, _points(c.difference), interval, p_values))
     return markdown_table(rows)
+
+
+def _points(difference: float) -> str:
+    """A difference of accuracies with its sign; a rounded zero has a plus."""
+    return f"{round(difference, 4) + 0.0:+.2%}"
 
 
 def _is_wrong(test: dict[str, Any]) -> np.ndarray:

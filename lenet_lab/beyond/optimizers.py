@@ -13,7 +13,9 @@ GradientsAndVariables = list[tuple[tf.Tensor | None, tf.Variable]]
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: float = 0.05) -> Callable[[], tf.Tensor]:
-    """A learning rate that rises from zero, then falls to zero along a cosine (Loshchilov and Hutter, "SGDR", 2017).
+    """A learning rate that rises from zero, then falls to zero along a cosine.
+
+    After Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def warm_up_and_cosine(rate: float, steps: int, warm_up: float = 0.05) -> Callab
     rising = max(1.0, warm_up * steps)
 
     def rate_now() -> tf.Tensor:
-        # A new read, because the loop in the graph would use an old one's value in all its iterations.
+        # A new read: the loop in the graph would use an old one's value in all its iterations.
         step = tf.cast(tf.train.get_global_step().read_value(), tf.float32)
         fallen = tf.clip_by_value((step - rising) / (steps - rising), 0.0, 1.0)
         return rate * tf.minimum((step + 1) / rising, (1 + tf.cos(np.pi * fallen)) / 2)
@@ -55,7 +57,9 @@ def rates_of(schedule: Callable[[], tf.Tensor], steps: int) -> np.ndarray:
 
 
 class AdamW(tf.train.AdamOptimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019).
+    """Adam with decoupled weight decay.
+
+    After Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 
     Each step also multiplies every weight by 1 - learning rate x weight decay.
     Biases, which have rank 1, do not decay. The decay is not part of the
@@ -67,23 +71,33 @@ class AdamW(tf.train.AdamOptimizer):
     weight_decay : float
     """
 
-    def __init__(self, learning_rate: float | tf.Tensor | Callable[[], tf.Tensor], weight_decay: float):
+    def __init__(
+        self,
+        learning_rate: float | tf.Tensor | Callable[[], tf.Tensor],
+        weight_decay: float,
+    ):
         super().__init__(learning_rate)
         self._weight_decay = weight_decay
 
     def apply_gradients(
-        self, grads_and_vars: GradientsAndVariables, global_step: tf.Variable | None = None, name: str | None = None
+        self,
+        grads_and_vars: GradientsAndVariables,
+        global_step: tf.Variable | None = None,
+        name: str | None = None,
     ) -> tf.Operation:
         gradients, variables = zip(*grads_and_vars)
         factor = self._weight_decay * (self._lr() if callable(self._lr) else self._lr)
-        with tf.control_dependencies(gradients):  # they must be computed from the weights before the decay
-            decayed = [tf.assign_sub(w, factor * w.read_value()) for w in variables if w.shape.rank > 1]
+        with tf.control_dependencies(gradients):  # they are those of the weights before the decay
+            decaying = [w for w in variables if w.shape.rank > 1]
+            decayed = [tf.assign_sub(w, factor * w.read_value()) for w in decaying]
         with tf.control_dependencies(decayed):
             return super().apply_gradients(list(zip(gradients, variables)), global_step, name)
 
 
 class SharpnessAware(tf.train.Optimizer):
-    """Sharpness-aware minimization around another optimizer (Foret, Kleiner, Mobahi and Neyshabur, 2021).
+    """Sharpness-aware minimization around another optimizer.
+
+    After Foret, Kleiner, Mobahi and Neyshabur, 2021.
 
     The gradient is taken at perturbed weights: one step of length `rho` up the
     gradient of the loss (the paper's equations 2 and 3). The optimizer then
@@ -109,7 +123,7 @@ class SharpnessAware(tf.train.Optimizer):
     ) -> GradientsAndVariables:
         variables = var_list or tf.trainable_variables()
         if any(v.op.type == "VarHandleOp" for v in variables):
-            raise LabError("SharpnessAware needs variables of TensorFlow 1, made without use_resource=True")
+            raise LabError("SharpnessAware needs variables made without use_resource=True")
         weights = [v.value() if isinstance(v, tf.Variable) else v for v in variables]
         ascent = tf.gradients(loss, weights)
         scale = self._rho / (tf.global_norm(ascent) + 1e-12)
@@ -119,7 +133,10 @@ class SharpnessAware(tf.train.Optimizer):
         return [(gradient, variable) for (gradient, _), variable in zip(gradients, variables)]
 
     def apply_gradients(
-        self, grads_and_vars: GradientsAndVariables, global_step: tf.Variable | None = None, name: str | None = None
+        self,
+        grads_and_vars: GradientsAndVariables,
+        global_step: tf.Variable | None = None,
+        name: str | None = None,
     ) -> tf.Operation:
         return self._optimizer.apply_gradients(grads_and_vars, global_step, name)
 
