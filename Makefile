@@ -1,11 +1,12 @@
 # make lab    the whole lab: installs, runs the notebooks, prints the results (EPOCHS=1 for a quick look)
 # make test   installs, then runs the tests (TESTS=tests/test_paths.py for some of them)
 # make check  installs, then checks style, types, the order of imports and docstrings
+# make doctor installs, then looks for what keeps the lab from running on this machine
 PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test check reliability experiments benchmark notebooks screenshots pins clean
+.PHONY: lab test check doctor reliability experiments exercises benchmark notebooks student screenshots pins clean
 
 lab: $(VENV)/installed
 	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -20,6 +21,9 @@ check: $(VENV)/installed
 	$(IN)/mypy
 	$(IN)/lint-imports
 	$(IN)/python tools/check_docstrings.py
+
+doctor: $(VENV)/installed
+	$(IN)/python lenet_lab/course/doctor.py
 
 # The long form of the tests of crashes, bad data and many processes at once. It takes about 25 minutes and writes the
 # table in docs/reliability.md.
@@ -37,31 +41,39 @@ reliability: $(VENV)/installed .venv-fuzz/installed
 experiments: $(VENV)/installed
 	$(IN)/python -m lenet_lab experiments $(NAMES) $(if $(FILE),--file $(FILE)) $(if $(KEEP),--keep $(KEEP))
 
+# Runs the solutions of the notebooks' exercises again, on MNIST (NAMES for some of them).
+exercises: $(VENV)/installed
+	$(IN)/python -m lenet_lab exercises $(NAMES)
+
 # Times the lab against other ways to run it. It installs these first, about 6 GB.
 benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
 # For maintainers. `notebooks` runs the committed notebooks again on MNIST (NAMES=5_honest_figures.ipynb for one),
-# `screenshots` photographs TensorBoard, `pins` chooses new exact versions. (With UPGRADE= in its call, `pins` keeps the
-# versions that are there and only adds what is missing.)
+# `student` then writes the student edition (docs/teaching.md), `screenshots` photographs TensorBoard, `pins` chooses new
+# exact versions. (With UPGRADE= in its call, `pins` keeps the versions that are there and only adds what is missing.)
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks $(NAMES)
+
+student: $(VENV)/installed
+	$(IN)/python -m lenet_lab student
 
 screenshots: $(VENV)/installed
 	$(IN)/python tools/browser.py
 
 UPGRADE := --upgrade
 pins:
-	uv pip compile pyproject.toml --extra test --extra check --universal --python-version 3.10 --generate-hashes \
-	    --no-annotate --no-emit-index-url $(UPGRADE) --custom-compile-command "make pins" -o requirements.txt
+	uv pip compile pyproject.toml --extra test --extra check --extra teach --universal --python-version 3.10 \
+	    --generate-hashes --no-annotate --no-emit-index-url $(UPGRADE) --custom-compile-command "make pins" -o requirements.txt
 
 # The stamp is newer than the files it was installed from, so a change to either of them installs again.
 $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "This lab needs Python 3.10 to 3.13; $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v)'
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "Installing TensorFlow, Jupyter and the rest into $(VENV): about 2 GB, some minutes the first time."
+	@echo "Installing TensorFlow, Jupyter and the rest into $(VENV): about 3 GB, some minutes the first time."
 	$(IN)/python -m pip install --quiet --require-hashes -r requirements.txt
 	$(IN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	-@$(IN)/jupyter trust notebooks/*.ipynb student/*.ipynb >/dev/null  # else Jupyter hides the committed curves
 	@touch $@
 
 clean:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib.metadata import entry_points
 
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from lenet_lab.notebooks import NOTEBOOKS, make_notebooks, run_lab
 from lenet_lab.paths import LabError
@@ -33,17 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(run=add(command))
     chosen = parser.parse_args(arguments)
     try:
-        chosen.run(chosen)
+        return chosen.run(chosen) or 0
     except KeyboardInterrupt:
         print("\nInterrupted. What was trained is in logs/.", file=sys.stderr)
         return 130
     except CellExecutionError as error:
         print(f"\nA cell failed:\n{error}", file=sys.stderr)
-        return 1
+    except DeadKernelError:
+        print("\nThe process that ran the notebook was killed. Perhaps the memory was full.", file=sys.stderr)
     except (OSError, LabError) as error:
         print(f"\n{error}", file=sys.stderr)
-        return 1
-    return 0
+    if chosen.command == "lab":
+        print("\n.venv/bin/python -m lenet_lab doctor looks for the cause on this machine.", file=sys.stderr)
+    return 1
 
 
 def _positive(text: str) -> int:
