@@ -76,7 +76,7 @@ def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
     """Run committed notebooks again in place, on MNIST and with their own parameters.
 
     A notebook is replaced only after all of its cells have run. Its metadata
-    then holds the hash that `made_from` returns.
+    then holds the hash that `made_from` returns, and how many seconds it took.
 
     Parameters
     ----------
@@ -103,9 +103,11 @@ def make_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
         print(f"\n== {name}", flush=True)
         notebook = nbformat.read(folder / name, 4)
         notebook.metadata["lenet_lab"] = {"made_from": made_from(notebook)}
-        aside = folder / (name + ".part")
+        aside, started = folder / (name + ".part"), time.time()
         try:
             run_notebook(notebook, folder, aside, lambda text: print(text, end="", flush=True))
+            notebook.metadata["lenet_lab"]["seconds"] = round(time.time() - started)
+            nbformat.write(notebook, aside)
             os.replace(aside, folder / name)
         finally:
             aside.unlink(missing_ok=True)
