@@ -9,7 +9,9 @@ IN := $(VENV)/bin
 .PHONY: lab test check doctor reliability experiments exercises benchmark notebooks student screenshots pins clean
 
 lab: $(VENV)/installed
-	$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS))
+	@$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS)) || { status=$$?; \
+	    $(IN)/python -c 'import lenet_lab' 2>/dev/null || echo "make doctor looks for the cause on this machine." >&2; \
+	    exit $$status; }
 
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)

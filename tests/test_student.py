@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -439,6 +440,16 @@ def test_a_lab_that_fails_names_the_doctor(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "The process that ran the notebook was killed" in error
     assert error.rstrip().endswith("python -m lenet_lab doctor looks for the cause on this machine.")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_names_the_doctor_where_not_even_the_package_can_be_imported(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    command = ["make", "-C", ROOT, "-o", ".venv/installed", "lab", f"IN={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "make doctor looks for the cause on this machine." in done.stderr
 
 
 @pytest.mark.parametrize(
