@@ -2,11 +2,13 @@
 
 import copy
 import doctest
+import functools
 import operator
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from contextlib import suppress
@@ -28,6 +30,7 @@ from lenet_lab import (
 )
 from lenet_lab.analysis.events import read_curve
 from lenet_lab.analysis.results import optimizer_table
+from lenet_lab.analysis.summaries import scalars
 from lenet_lab.compat import scalar_summary
 from lenet_lab.course import check, inspection
 from lenet_lab.models import bias_variable, dropout, weight_variable
@@ -45,6 +48,7 @@ def own_default_graph():
 GIVEN = {
     "tf": tf, "np": np, "os": os, "time": time, "scalar_summary": scalar_summary,
     "weight_variable": weight_variable, "bias_variable": bias_variable, "dropout": dropout, "learning_rate": 0.01,
+    "scalars": scalars,
 }  # fmt: skip
 CHECKS = (
     "placeholders", "variables", "model", "loss", "optimizer", "accuracy", "summaries", "same_graph", "next_path",
@@ -215,6 +219,10 @@ ALTERNATIVES = [
     ("training_loop", "(loss, acc, event)", "[float(loss), acc, event]"),
     ("lenet5", "tf.nn.relu(tf.matmul(a3, w4) + b4)", "tf.nn.relu(tf.nn.xw_plus_b(a3, w4, b4))"),
     ("lenet5", "def build_lenet5(x)", "def build_lenet5(x, keep_prob=None)"),
+    ("variables", 'name="weights"', 'name="weights", use_resource=True'),
+    ("summaries", "merged_summary_op =", "scalar_summary('Third', loss); merged_summary_op ="),
+    ("lenet5", 'weight_variable([120, 84], "', 'tf.Variable(tf.random_normal([120, 84], stddev=0.01), name="'),
+    ("lenet5", 'weight_variable([5, 5, 1, 6], "', 'tf.Variable(tf.initializers.he_normal()([5, 5, 1, 6]), name="'),
     ("dropout", "rate=1 - keep_prob", "keep_prob"),
     ("dropout", DROP, "dropout(flat, keep_prob)"),
 ]
@@ -222,7 +230,7 @@ ALTERNATIVES = [
 # A check, what the student wrote instead of what, and a part of the sentence.
 MISTAKES = [
     ("placeholders", "[None, 784]", "[None, 28, 28]", "x has shape (?, 28, 28), expected (?, 784): an image is a"),
-    ("placeholders", "[None, 784]", "[100, 784]", "x has shape (100, 784), expected (?, 784)"),
+    ("placeholders", "[None, 784]", "[100, 784]", "expected (?, 784): None leaves the number of images open"),
     ("placeholders", "tf.float32, [None, 784]", "tf.float64, [None, 784]", "x has the type float64, expected"),
     ("placeholders", ', name="inputs"', "", 'x is called Placeholder, expected inputs: give it name="inputs"'),
     ("placeholders", "tf.placeholder(tf.float32, [None, 10]", "tf.zeros([5, 10]", "y_true is of type Const"),
@@ -284,7 +292,10 @@ MISTAKES = [
     ("summaries", "tf.global_variables_initializer()", "tf.no_op()", "init_op leaves weights without a value"),
     ("summaries", "tf.global_variables_initializer()", "tf.global_variables_initializer", "init_op is of type"),
     ("summaries", 'scalar_summary("Loss"', 'tf.summary.scalar("Loss"', "would show Accuracy and Loss_1, expected"),
-    ("summaries", 'scalar_summary("Accuracy", accuracy)', "pass", "would show Loss, expected Accuracy and Loss"),
+    ("summaries", 'scalar_summary("Accuracy", accuracy)', "pass", "the summary Accuracy is missing"),
+    ("accuracy", "tf.equal(y_pred_cls, y_true_cls)", "y_pred_cls == y_true_cls", "use tf.equal, because in"),
+    ("loss", "labels=y_true)", "labels=y_true_cls)", "the labels are y_true, ten numbers each, not y_true_cls"),
+    ("optimizer", "minimize(loss)", "minimize(no_loss)", "fill in the cell of the optimizer and run it."),
     ("summaries", '"Accuracy", accuracy', '"Accuracy", loss', "don't show loss and accuracy"),
     ("summaries", "tf.train.Saver()", "tf.train.Saver([weights])", "saver leaves out bias"),
     ("next_path", "os.makedirs(path_pattern % number)", "pass", "returns run_01 but does not make this directory"),
@@ -316,13 +327,22 @@ MISTAKES = [
     ("training_loop", "{**feed, **on}", "feed", "dropout is off in training"),
     ("training_loop", "y_batches[i]}", "y_batches[0]}", "the updates are not one for each batch"),
     ("training_loop", "c.feed_dropout(keep_prob)", "{c.keep_prob: keep_prob}", "also works for a network without"),
-    ("training_loop", "c.x: x_batches", "tf.placeholder(tf.float32): x_batches", "iterate stopped with"),
+    ("training_loop", "FromString(summary))", "FromString(summary)); event.ClearField('summary')", "an event lacks"),
+    ("training_loop", "event))", "tf.Event(wall_time=1, summary=scalars(acc, loss))))", "tagged Loss and Accuracy"),
+    ("training_loop", "return records", "raise SystemExit", "iterate calls exit: leave that out"),
+    ("training_loop", "c.x: x_batches", "tf.placeholder(tf.float32): x_batches", "iterate stopped in its line 6 with"),
     ("lenet5", 'w1, strides=[1, 1, 1, 1], padding="SAME"', 'w1, strides=1, padding="VALID"', "24x24 numbers"),
     ("lenet5", '"VALID"', '"SAME"', "layer 2's convolution has 14x14 numbers, expected 10x10"),
     ("lenet5", POOL_2, "a2", "before the flattening has 10x10 numbers, expected 5x5"),
     ("lenet5", "tf.nn.conv2d(p1", "tf.nn.conv2d(a1", "that layer 2 gets has 28x28 numbers, expected 14x14"),
     ("lenet5", "tf.nn.max_pool", "tf.nn.avg_pool", "the pooling takes the mean of each 2x2 block"),
     ("lenet5", "tf.nn.relu(tf.matmul(a3, w4) + b4)", "tf.matmul(a3, w4) + b4", "layer 4 has no ReLU"),
+    ("lenet5", "tf.nn.relu(tf.nn", "(tf.nn", "layers 1 and 2 have no ReLU: put"),
+    ("lenet5", "tf.nn.relu(tf.m", "(tf.m", "layers 3 and 4 have no ReLU: put"),
+    ("lenet5", 'weight_variable([400, 120], "', 'weights([400, 120], "', "stopped in its line 18 with NameError (name"),
+    ("lenet5", 'weight_variable([400, 120], "', 'weights([400, 120], "', "is not defined); import it or define it"),
+    ("lenet5", '[120], "bias3"', "[120]", "in its line 19 with TypeError"),
+    ("lenet5", '[120], "bias3"', "[120]", "look at the arguments of the call there"),
     ("lenet5", "tf.nn.relu", "tf.identity", "no layer has a ReLU"),
     ("lenet5", "tf.nn.relu", "tf.tanh", "tanh takes the place of ReLU"),
     ("lenet5", LOGITS, "return tf.nn.relu(tf.matmul(a4, w5) + b5)", "the logits go through a ReLU"),
@@ -348,6 +368,8 @@ MISTAKES = [
     ("lenet5", "(x):", "(x, outside=tf.ones([784])):\n    x = x * outside", "is in another graph"),
     ("dropout", DROP, "flat", "keep_prob changes nothing"),
     ("dropout", "rate=1 - keep_prob", "rate=keep_prob", "rate is the share that it drops, so rate = 1 - keep_prob"),
+    ("dropout", DROP, "dropout(flat, 1 - keep_prob)", "lenet_lab.models.dropout takes the share to keep, dropout(x, k"),
+    ("dropout", "rate=1 - keep_prob", "rate=1 - keep_prob, noise_shape=[1, 400]", "all images lose the same features"),
     ("dropout", "rate=1 - keep_prob", "keep_prob=0.75", "so it can't be switched off for the test"),
     ("dropout", "rate=1 - keep_prob", "rate=0.75", "so it can't be switched off for the test"),
     ("dropout", DROP, "flat * tf.floor(tf.random_uniform(tf.shape(flat)) + keep_prob)", "not divided by keep_prob"),
@@ -364,6 +386,52 @@ MISTAKES = [
 def test_another_right_answer_passes(name, old, new, capsys):
     getattr(check, name)(answer(name, (old, new)))
     assert capsys.readouterr().out.startswith("Right: ")
+
+
+def test_lenet5_made_with_get_variable_passes(capsys):
+    get = ("weight_variable(", "new_variable("), ("bias_variable(", "new_variable(")
+    names = answer("lenet5", *get, ("tf.name_scope", "tf.variable_scope"))
+    names["new_variable"] = lambda shape, name: tf.get_variable(
+        name, shape, initializer=None if len(shape) > 1 else tf.zeros_initializer()
+    )
+    check.lenet5(names)
+    assert capsys.readouterr().out.startswith("Right: ")
+
+
+class Lab:
+    def __init__(self, build):
+        self.build = build
+
+    def method(self, x):
+        return self.build(x)
+
+    __call__ = method
+
+
+@pytest.mark.parametrize("wrapped", [functools.partial, Lab, lambda build: Lab(build).method])
+def test_what_is_called_like_a_function_passes(wrapped, capsys):
+    check.lenet5({"build_lenet5": wrapped(build_lenet5)})
+    assert capsys.readouterr().out.startswith("Right: ")
+    assert "build_lenet5 is of type type, expected a function" in sentence_of("lenet5", {"build_lenet5": Lab})
+
+
+def test_a_temporary_folder_may_have_a_percent_sign_in_its_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "100%d").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "100%d"))
+    check.next_path(answer("next_path"))
+    assert capsys.readouterr().out.startswith("Right: ")
+
+
+@pytest.mark.parametrize("name, operation", [("optimizer", "opt_step"), ("summaries", "init_op")])
+def test_an_operation_of_another_graph_is_recognized(name, operation):
+    names = answer(name) | {operation: tf.no_op()}
+    assert f"{operation} is not in graph: make it in the block of graph.as_default()" in sentence_of(name, names)
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1e-8])
+def test_a_learning_rate_without_a_step_is_named(rate):
+    names = answer("optimizer", ("learning_rate", str(rate))) | {"learning_rate": rate}
+    assert f"learning_rate is {rate:g}, expected a positive number" in sentence_of("optimizer", names)
 
 
 @pytest.mark.parametrize("name, old, new, part", MISTAKES)
@@ -420,7 +488,7 @@ def test_a_cell_of_notebook_1_that_is_not_filled_in_is_named(name):
         ("parameter_count", "layer1", "fill in the cell that counts the parameters and run it"),
         ("curves", "run", "run the cells above this one, from the top; it is what start_run returns"),
         ("curves", "accuracy_curve", "fill in the cell of the curves and run it"),
-        ("adam", "classifier", "run the cells above this one, from the top; build_classifier takes the network"),
+        ("adam", "classifier", "fill in the cell of the classifier; build_classifier takes the network"),
         ("optimizer_table", "table", "fill in the cell of the table and run it"),
         ("dropout", "build_lenet5_dropout", "fill in the cell of this function and run it"),
         ("feeding", "on", "fill in the cell that feeds the dropout and run it"),
@@ -531,7 +599,9 @@ def test_the_right_number_of_parameters_passes(lenet5_classifier, capsys):
         ({"layer3": 1600 * 120}, "the second pooling leaves 5x5x16"),
         ({"layer4": 120 * 84}, "layer4 is 10,080: the biases are missing, one for each of the 84 outputs"),
         ({"layer5": 12}, "layer5 is 12: count the weights, inputs x outputs, and add the biases"),
-        ({"layer5": 850.0}, "layer5 is 850.0, expected a whole number"),
+        ({"layer5": 850.0}, "layer5 is 850.0, expected an int: / makes a fraction, use //"),
+        ({"layer5": [1] * 1000}, "layer5 is [1, 1, 1, 1, 1, 1, ...], expected a whole number"),
+        ({"layer5": 10**500}, "layer5 has ten digits or more"),
         ({"total": 61700}, "total is 61,700, but the five layers do not add up to this"),
         ({"classifier": softmax_classifier()}, "classifier is not LeNet-5"),
     ],
@@ -570,14 +640,16 @@ def trained(trained_once):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_students_lenet5_trains_and_passes_after_one_epoch_of_stand_in_data(fast, small, tmp_path, capsys):
-    names = answer("lenet5") | {"mnist": small, "epochs": 1, "batch_size": 128, "seed": 1}
+    names = answer("lenet5") | {"mnist": small, "epochs": 1, "batch_size": 128, "seed": 1, "learning_rate": 0.001}
     classifier = build_classifier(names["build_lenet5"], tf.train.GradientDescentOptimizer(0.001))
     with start_run(classifier, str(tmp_path / "run_%02d"), seed=1) as run:
         history = optimize(run, small, 1, 128, fast=fast)
         print_accuracy(run, small)
         check.training(names | {"run": run, "history": history})
     assert capsys.readouterr().out.splitlines()[-1].startswith("Right: the loss of epoch 1 is 2.3")
-    assert "this run is closed; open one" in sentence_of("training", names | {"run": run, "history": history})
+    assert "run is closed (the end of a with block does that), and later" in sentence_of(
+        "training", names | {"run": run, "history": history}
+    )
 
 
 def test_a_trained_and_tested_run_passes_and_is_left_as_it_is(trained, capsys):
@@ -602,7 +674,13 @@ def rewritten(losses):
         (lambda n: n.update(epochs=1), "run has trained for 2 epochs, expected epochs, 1 (perhaps its cell ran twice)"),
         (lambda n: n.update(batch_size=50), "run took 20 steps in batches of 100, expected batch_size, 50"),
         (lambda n: n.update(seed=2), "run has the seed 1, expected 2"),
-        (lambda n: n.update(history=None), "the training stopped after 20 steps, before optimize returned history"),
+        (lambda n: n.update(learning_rate=0.02), "run has the learning rate 0.01, expected learning_rate, 0.02"),
+        (lambda n: n.update(keep_prob=0.5), "run trains the network without dropout"),
+        (lambda n: n.update(history=None), "its result was not kept: write history = optimize(...)"),
+        (
+            lambda n: n.update(history=None, epochs=3),
+            "the training stopped after 20 steps, before optimize returned history",
+        ),
         (lambda n: n.update(history=History()), "history is that of another run"),
         (lambda n: n.update(run=Model(n["run"].classifier)), "run is of type Model, expected what start_run returns"),
         (lambda n: setattr(n["run"], "test_accuracy", None), "run is not tested: call print_accuracy(run, mnist)"),
@@ -724,7 +802,7 @@ def test_the_table_of_optimizers_passes(capsys):
         ({"Gradient Descent": GRADIENT_DESCENT}, "the column of AdamOptimizer is missing"),
         ({"AdamOptimizer": ADAM}, "the column of Gradient Descent is missing"),
         ({"Gradient Descent": ADAM, "AdamOptimizer": ADAM}, "both columns show Adam's result"),
-        ({"SGD": GRADIENT_DESCENT, "Adam": ADAM}, "the table is another one: give optimizer_table"),
+        ({"SGD": GRADIENT_DESCENT, "Adam": ADAM}, "the headings are not the expected ones: give optimizer_table"),
         ({}, "the table is empty"),
     ],
 )
@@ -742,7 +820,7 @@ def test_dropout_is_fed_in_training_and_not_in_measuring(small, tmp_path, capsys
             feed = {classifier.x: small.validation.images[list(images)]}
             return run.session.run(tensor, feed | {getattr(classifier, name): value for name, value in dropout.items()})
 
-        names = {"run": run, "mnist": small}
+        names = {"run": run, "mnist": small, "keep_prob": 0.75}
         right = {"on": logits(keep_prob=0.75), "off": logits()}
         check.feeding(names | right)
         assert capsys.readouterr().out.startswith("Right: with dropout on, three copies")
@@ -752,6 +830,26 @@ def test_dropout_is_fed_in_training_and_not_in_measuring(small, tmp_path, capsys
             ({"off": right["on"]}, "dropout was on for off, where the rows differ: leave keep_prob out"),
             ({"on": logits((0, 1, 2), keep_prob=0.75), "off": logits((0, 1, 2))}, "these are three different digits"),
             ({"off": right["off"][:1]}, "off has shape (1, 10), expected (3, 10)"),
+            ({"on": classifier.logits}, "on is a tensor without a value yet: compute it with run.session.run"),
+            ({"on": logits(keep_prob=0.25)}, "on is not what run gives for same_digit with keep_prob, which is 0.75"),
+            ({"on": 10 * np.eye(3, 10)}, "on is not what run gives for same_digit with keep_prob"),
+            ({"on": logits((0, 1, 2))}, "these are three different digits"),
+            ({"off": logits(keep_prob=1e-9)}, "off is not what run gives for same_digit alone"),
+            ({"off": logits((1, 1, 1))}, "off is not what run gives for same_digit alone"),
             ({"off": logits(tensor=classifier.y_pred)}, "off has probabilities, expected logits"),
         ):
             assert part in sentence_of("feeding", names | right | wrong)
+
+
+def test_the_keep_prob_of_a_training_is_read_from_its_event_file(small, tmp_path, capsys):
+    def build(x, keep_prob):
+        return build_softmax_regression(dropout(x, keep_prob))
+
+    classifier = build_classifier(build, tf.train.GradientDescentOptimizer(0.01))
+    with start_run(classifier, str(tmp_path / "run_%02d"), seed=1) as run:
+        names = {"history": optimize(run, small, 1, 100), "run": run, "mnist": small, "epochs": 1, "batch_size": 100}
+        print_accuracy(run, small)
+        check.training(names | {"keep_prob": 0.75})
+        assert capsys.readouterr().out.splitlines()[-1].startswith("Right: ")
+        sentence = sentence_of("training", names | {"keep_prob": 0.5})
+        assert "run was trained with keep_prob 0.75, expected keep_prob, 0.5: give it to optimize" in sentence

@@ -170,6 +170,16 @@ def test_the_report_is_there_in_time_where_all_is_well(machine, small_folder):
     assert (report.status, report.verdict) == (0, "Nothing stops the lab.")
 
 
+def test_a_folder_is_named_where_the_output_has_no_such_letters(machine, tmp_path):
+    machine.fake(tensorflow="raise ImportError('broken')\n", tensorboard="import os\nos._exit(0)\n")
+    lab = machine.lab.rename(tmp_path / "Übung")
+    machine.lab = lab
+    machine.environment |= {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    report = machine.end(machine.start(DOCTOR))
+    assert re.fullmatch(r"ok: \S+/(\\xdc|\\udcc3\\udc9c)bung can be written to", report.lines["folder"])
+    assert report.lines["Jupyter"] == "ok: its kernel python3 starts this Python"
+
+
 def test_what_hangs_does_not_hold_up_the_rest(machine):
     machine.fake(tensorflow=HANGS, tensorboard=HANGS)
     machine.fake_kernel("sleep 60")
@@ -303,9 +313,9 @@ def damaged(small_folder, folder):
     [
         (
             lambda small, folder: None,
-            "note: not in /nowhere or MNIST_data; the first notebook downloads it (11 MB), or",
+            "note: LENET_LAB_DATA is /nowhere, which does not exist; not in /nowhere or MNIST_data; the first ",
         ),
-        (lambda small, folder: folder.mkdir(), "note: not in /nowhere or MNIST_data; "),
+        (lambda small, folder: folder.mkdir(), "note: LENET_LAB_DATA is /nowhere, which does not exist; not in "),
         (damaged, "fails: MNIST_data/train-labels-idx1-ubyte.gz: truncated or corrupt gzip file"),
     ],
     ids=["no folder", "an empty folder", "a damaged file"],
@@ -318,6 +328,14 @@ def test_mnist_is_missed_or_damaged(small_folder, tmp_path, monkeypatch, make, e
     finding = doctor.mnist()
     assert f"{finding.state}: {finding.text}".startswith(expected)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_given_as_mnists_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.touch()
+    monkeypatch.setenv("LENET_LAB_DATA", str(file))
+    assert doctor.mnist().text.startswith(f"LENET_LAB_DATA is {file}, which is a file; not in {file} or MNIST_data; ")
 
 
 def test_mnist_is_found(real_folder, monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
+import write_tables
 from conftest import ROOT
 from nbconvert.filters import markdown2html
 
@@ -19,6 +20,7 @@ from lenet_lab.course.exercises import EXERCISES, Exercise, filled, run_exercise
 from lenet_lab.data import standin
 from lenet_lab.data.idx import DataError
 from lenet_lab.notebooks import NOTEBOOKS
+from lenet_lab.paths import FIRST_NOTEBOOK, LabError
 
 COMMITTED = json.loads((ROOT / exercises.FILE).read_text())
 DOCUMENT = (ROOT / exercises.DOCUMENT).read_text("utf-8")
@@ -143,6 +145,8 @@ def test_exercises_that_were_stopped_go_on_and_changed_settings_compute_again(ti
 
 def test_results_on_other_data_than_mnist_are_refused(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / FIRST_NOTEBOOK).touch()
     with pytest.raises(DataError, match="expected MNIST"):
         run_exercises(["first_step"])
     assert not (tmp_path / "experiments").exists()
@@ -155,11 +159,54 @@ def test_results_on_other_data_than_mnist_are_refused(small, tmp_path, monkeypat
     assert json.loads(file.read_text()) == COMMITTED
 
 
+def test_names_and_the_folder_are_examined_before_mnist_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exercises, "read_mnist", lambda folder: pytest.fail("looked for MNIST"))
+    with pytest.raises(LabError, match="no exercise 'nonsense'; choose from softmax_rates, "):
+        run_exercises(["first_step", "nonsense"])
+    with pytest.raises(LabError, match="is not in the lab's folder; change to that folder first"):
+        run_exercises(["first_step"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", '{"data": "MNIST", "seed": 1, "exercises": {', '{"data": "MNIST", "seed": 1, "exercises": []}',
+     '{"data": "MNIST", "seed": 1, "exercises": {"first_step": {}}}'],
+)  # fmt: skip
+def test_a_damaged_file_of_results_is_named_and_kept(text, tiny, tmp_path):
+    file = tmp_path / "exercises.json"
+    file.write_text(text)
+    with pytest.raises(LabError, match=r"exercises\.json is damaged: .*; restore it with git, or delete it$"):
+        update_results(["first_step"], tiny, file)
+    assert file.read_text() == text
+
+
+def test_tables_are_written_into_all_documents_or_none(tmp_path, monkeypatch):
+    table = "| a | b |\n|---|---|\n| 1 | 2 |"
+    old = {"first.md": table.replace("1", "0") + "\n", "second.md": "| a | another |\n|---|---|\n| 1 | 2 |\n"}
+    for name, text in old.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(write_tables, "ROOT", tmp_path)
+    monkeypatch.setattr(write_tables, "tables", lambda: {name: [table] for name in old})
+    monkeypatch.setattr(write_tables, "with_times", lambda text: text)
+    with pytest.raises(
+        SystemExit, match=r"There are 0 tables with this heading, expected one in second\.md: '\| a \| b"
+    ):
+        write_tables.write_tables()
+    assert {name: (tmp_path / name).read_text() for name in old} == old
+    (tmp_path / "second.md").write_text(old["first.md"])
+    write_tables.write_tables()
+    assert {(tmp_path / name).read_text() for name in old} == {table + "\n"}
+
+
 def test_the_command_prints_a_table_and_puts_it_into_the_document(real_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LENET_LAB_DATA", real_folder)
     monkeypatch.chdir(tmp_path)
-    for folder in ("docs", "experiments"):
+    for folder in ("docs", "experiments", "notebooks"):
         (tmp_path / folder).mkdir()
+    (tmp_path / FIRST_NOTEBOOK).touch()
+    monkeypatch.chdir("docs")  # the lab's folder is found from below too
     shutil.copy(ROOT / "experiments" / "results.json", tmp_path / "experiments")
     (tmp_path / "docs" / "exercises.md").write_text("Before.\n\n<!-- answer: hard_digits --><!-- end -->\n\nAfter.\n")
     run_exercises(["hard_digits"])

@@ -67,16 +67,21 @@ def test_no_line_of_a_source_that_a_notebook_shows_is_too_long():
     assert not too_long(show_source(*shown.values()).data)
 
 
-def test_a_source_is_a_fence_of_its_own_where_style_is_removed_as_on_github():
-    def add(a, b):
-        """Add two numbers."""
-        return a + b
+def add(a, b):
+    """Add two numbers.
 
+    Of a docstring, only the summary is shown.
+    """
+    return a + b
+
+
+def test_a_source_is_a_fence_of_its_own_where_style_is_removed_as_on_github():
     lines = show_source(add, add).data.splitlines()
     assert [line for line in lines if line.startswith(("<", "```"))] == [lines[0], "```python", "```", "</div>"]
     fence = slice(lines.index("```python") - 1, lines.index("```") + 2)
     assert lines[fence][0] == lines[fence][-1] == ""  # else it would be part of the `div`, which is not Markdown
-    assert [line for line in lines[fence] if "def add" in line] == ["    def add(a, b):"] * 2
+    assert [line for line in lines[fence] if "def add" in line] == ["def add(a, b):"] * 2
+    assert lines.count('    """Add two numbers."""') == 2 and "only the summary" not in "".join(lines)
 
 
 @pytest.fixture(scope="module")

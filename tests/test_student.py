@@ -145,7 +145,7 @@ def test_jupyter_keeps_blanks_from_being_deleted_and_checks_from_being_edited(so
 
 def test_a_student_edition_does_not_claim_the_sources_outputs(source):
     make_student()
-    assert "lenet_lab" not in made().metadata
+    assert set(made().metadata) == {"kernelspec", "lenet_lab_student"}
 
 
 def test_a_second_call_changes_nothing(source, capsys):
@@ -233,6 +233,18 @@ WRONG = {
         break_region("with graph", "### BEGIN SOLUTION\nwith graph"),
         "small.ipynb, cell 3 (placeholders): ### BEGIN SOLUTION twice without ### END SOLUTION between them",
     ),
+    "in lower case": (
+        break_region("### BEGIN SOLUTION", "### begin solution"),
+        "small.ipynb, cell 3 (placeholders): ### begin solution, expected ### BEGIN SOLUTION",
+    ),
+    "closed in lower case": (
+        break_region("### END SOLUTION", "### End Solution"),
+        "small.ipynb, cell 3 (placeholders): ### End Solution, expected ### END SOLUTION",
+    ),
+    "in lower case without metadata": (
+        append("### begin solution\nsecret = 1\n### end solution"),
+        "small.ipynb, cell 10: ### begin solution, expected ### BEGIN SOLUTION",
+    ),
     "no region": (
         lambda notebook: notebook.cells[2].update(source="x = 1"),
         "small.ipynb, cell 3 (placeholders): an answer without ### BEGIN SOLUTION",
@@ -282,10 +294,11 @@ def test_a_wrong_notebook_is_named_with_its_cell_and_nothing_is_written(change, 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"nbformat": 3, "nbformat_minor": 0, "worksheets": [], "metadata": {}}']
+    "text",
+    [b"", b"{}", b"[1]", b'{"nbformat": 3, "nbformat_minor": 0, "worksheets": [], "metadata": {}}', b'{"a": "\xfc"}'],
 )
 def test_a_file_that_is_no_notebook_is_refused(text, source):
-    (source / "small.ipynb").write_text(text)
+    (source / "small.ipynb").write_bytes(text)
     with pytest.raises(
         LabError, match=r"^small\.ipynb is not a notebook of version 4 \(.+\); open it in Jupyter and save it$"
     ):
@@ -300,19 +313,66 @@ def test_without_notebooks_it_says_where_to_run_it(tmp_path, monkeypatch):
         make_student()
 
 
-def test_a_students_answers_are_never_overwritten(source):
+def note(notebook):
+    notebook.cells[0].source += "\n\nAsk about this."
+
+
+def answer_in_a_copied_cell(notebook):
+    notebook.cells.insert(3, new_code_cell("x = 1", id="copied"))
+
+
+WORK = {
+    "an answer": lambda notebook: fill(notebook, why="So."),
+    "an answer without metadata": answer_in_a_copied_cell,
+    "a new cell": append("# my notes"),
+    "a note in a plain cell": note,
+    "a cell less": lambda notebook: notebook.cells.pop(7),
+    "from elsewhere": lambda notebook: notebook.metadata.pop("lenet_lab_student"),
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=list(WORK))
+def test_a_students_work_is_never_overwritten(work, source):
     make_student()
-    nbformat.write(fill(made(), why="So."), "student/small.ipynb")
+    notebook = made()
+    work(notebook)
+    nbformat.write(notebook, "student/small.ipynb")
     before = Path("student/small.ipynb").read_text("utf-8")
-    with pytest.raises(LabError, match=r"student/small\.ipynb has answers in it, expected blanks; move it away"):
+    with pytest.raises(LabError, match=r"student/small\.ipynb was changed since it was written; move it away"):
         make_student()
     assert Path("student/small.ipynb").read_text("utf-8") == before
     make_student(out="another")
     assert made("another").cells[8].source == "YOUR ANSWER HERE"
 
 
-def test_an_edition_without_answers_is_replaced_when_the_source_changes(source):
+@pytest.mark.parametrize(
+    "text", [b"", b'{"cells": [', b"[]", b"{}", b'{"metadata": {}, "cells": [1]}', b'{"a": "\xfc"}']
+)
+def test_a_broken_notebook_of_the_student_edition_is_to_be_deleted(text, source):
     make_student()
+    Path("student/small.ipynb").write_bytes(text)
+    with pytest.raises(LabError, match=r"^student/small\.ipynb is not a whole notebook; delete it$"):
+        make_student()
+    assert Path("student/small.ipynb").read_bytes() == text
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(source, capsys):
+    Path("taken").write_text("mine")
+    assert main(["student", "--out", "taken"]) == 1
+    assert capsys.readouterr().err.strip() == "taken is a file, expected a folder; choose another --out"
+    assert Path("taken").read_text() == "mine"
+
+
+def test_the_readme_names_a_notebook_that_is_there():
+    readme = student_edition(str(ROOT / "notebooks"))["README.md"]
+    assert f"Begin with `{NOTEBOOKS[0]}`" in readme
+
+
+def test_an_edition_that_was_only_run_is_replaced_when_the_source_changes(source):
+    make_student()
+    ran = made()
+    ran.cells[1].outputs, ran.cells[1].execution_count = [], 8
+    nbformat.write(ran, "student/small.ipynb")
     notebook = small()
     notebook.cells[0].source = "# Still small"
     nbformat.write(notebook, source / "small.ipynb")

@@ -12,13 +12,16 @@ import nbformat
 from lenet_lab.notebooks import NOTEBOOKS, made_from
 from lenet_lab.paths import whole_file
 
+ROOT = Path(__file__).parent.parent
+NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9])*/(?!\.\.?$)[A-Za-z0-9._-]+")  # GitHub's rule
 ADDRESS = re.compile(r'(LENET_LAB_SOURCE", ")[^"]*(")')
 BADGES = re.compile(r"(<!-- badges -->\n).*?(<!-- /badges -->)", re.DOTALL)
 
 
-def set_repository(repository, folder=Path()):
+def set_repository(repository, folder=ROOT):
     """Put the badges and the address of `repository`, such as "ada/lenet_lab", into the files below `folder`."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    repository = repository.removesuffix(".git")
+    if not NAME.fullmatch(repository):
         sys.exit(f"{repository!r} is no repository on GitHub, expected OWNER/NAME")
     for name in NOTEBOOKS:
         path = folder / "notebooks" / name

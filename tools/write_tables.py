@@ -142,12 +142,12 @@ def cells(table):
     return [lines[0], *lines[2:]]
 
 
-def with_table(text, table):
-    """Put a table in the place of the one with the same heading."""
+def with_table(text, table, document="the document"):
+    """Put a table in the place of the one with the same heading; `document` is what an error calls the text."""
     heading = r"\|" + r"\|".join(rf" *{re.escape(cell)} *" for cell in cells(table)[0]) + r"\|\n"
     text, places = re.subn(rf"^{heading}(\|.*\n)+", lambda _: table + "\n", text, flags=re.MULTILINE)
     if places != 1:
-        raise SystemExit(f"There are {places} tables with this heading, expected one: {table.splitlines()[0]}")
+        raise SystemExit(f"There are {places} tables with this heading, expected one in {document}: {table[:40]!r}")
     return text
 
 
@@ -167,11 +167,13 @@ def with_times(text):
 
 
 def write_tables():
-    """Write every table into its document."""
+    """Write every table into its document, or none if one has no place."""
+    texts = {}
     for name, made in tables().items():
-        text = with_times((ROOT / name).read_text("utf-8"))
+        texts[name] = with_times((ROOT / name).read_text("utf-8"))
         for table in made:
-            text = with_table(text, table)
+            texts[name] = with_table(texts[name], table, name)
+    for name, text in texts.items():
         with whole_file(ROOT / name) as part:
             part.write_text(text, "utf-8")
 

@@ -109,6 +109,9 @@ def plot_curves(curves: Mapping[str, Curve], quantity: str, data_name: str, by: 
         axis.set_ylim(bottom=max(min(lowest), 1e-9) / 5)  # the loss of a single batch can be 0, which has no logarithm
     axis.set_xlabel("iteration" if by == "step" else "wall time since the first iteration (s)")
     axis.set_ylabel("batch loss: cross-entropy (nats)" if quantity == "Loss" else "batch accuracy")
+    if quantity == "Accuracy" and min(lowest) > 0.5:  # from 0 on, two good networks would be one line
+        axis.set_ylim(min(lowest) - 0.02, 1.005)
+        axis.set_ylabel("batch accuracy\n(the axis does not start at 0)")
     axis.set_title(f"{quantity} during training on {data_name}")
     axis.grid(alpha=0.3)
     title = "line: running mean over 1% of the iterations; faint: the range of single iterations"
@@ -232,7 +235,7 @@ def plot_architecture(classifier: Classifier) -> Figure:
     graph = classifier.graph
     outputs = layer_outputs(graph, classifier.logits)
     counts = {layer.scope.rpartition("/")[2]: layer.total for layer in layer_parameters(graph)}
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 3), layout="constrained")
     axis = figure.subplots()
     axis.set(xlim=(-0.5, len(outputs) - 0.4), ylim=(-2.15, 1.75))
     axis.axis("off")
@@ -428,7 +431,7 @@ def plot_feature_maps(activations: Mapping[str, np.ndarray], data_name: str) -> 
             axis.imshow(np.hstack(maps), cmap="gray_r", aspect="equal")
         else:
             axis.imshow(values[None], cmap="gray_r", aspect="auto")
-        axis.set(xticks=[], yticks=[])
+        axis.set(xticks=range(10) if values.shape == (10,) else [], yticks=[])
         shape = "x".join(map(str, values.shape))
         axis.set_ylabel(f"{title}\n{shape}", rotation=0, ha="right", va="center", fontsize=8)
     return figure

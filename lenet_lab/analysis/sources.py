@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ PAGE = """\
 def show_source(*objects: Callable[..., Any]) -> Markdown:
     """Show source code, highlighted and in a monospace font, in Jupyter, on GitHub and in nbconvert's HTML.
 
+    Of a docstring, only the summary is shown.
+
     Parameters
     ----------
     *objects : function or class
@@ -40,4 +43,15 @@ def show_source(*objects: Callable[..., Any]) -> Markdown:
     """
     from IPython.display import Markdown  # only notebooks need it
 
-    return Markdown(PAGE.format("\n\n".join(map(inspect.getsource, objects)).rstrip("\n")))
+    return Markdown(PAGE.format("\n\n".join(map(_with_summary, objects)).rstrip("\n")))
+
+
+def _with_summary(shown: Callable[..., Any]) -> str:
+    """The source of a function or class, with the first line of its docstring in place of the whole."""
+    lines = inspect.getsource(shown).splitlines(keepends=True)
+    definition = ast.parse("".join(lines)).body[0]
+    assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
+    docstring = definition.body[0]
+    if ast.get_docstring(definition) and docstring.end_lineno != docstring.lineno:
+        lines[docstring.lineno - 1 : docstring.end_lineno] = [lines[docstring.lineno - 1].rstrip() + '"""\n']
+    return "".join(lines)

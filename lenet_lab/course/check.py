@@ -13,14 +13,18 @@ lenet_lab.course.inspection.CheckFailed: Not yet: graph is missing: run the cell
 """
 
 import inspect
+import io
 import os
+import re
+import reprlib
 import tempfile
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 
 from lenet_lab.analysis.evaluation import evaluate
-from lenet_lab.analysis.events import Curve
+from lenet_lab.analysis.events import Curve, read_events
 from lenet_lab.analysis.inference import predict
 from lenet_lab.analysis.layers import LayerParameters, layer_parameters
 from lenet_lab.analysis.results import optimizer_table as right_table
@@ -37,7 +41,7 @@ from lenet_lab.course.functions import (
     compare_lenet5,
 )
 from lenet_lab.course.inspection import (
-    RUN_AGAIN,
+    IF_MISSING,
     CheckFailed,
     Names,
     check_name,
@@ -49,6 +53,7 @@ from lenet_lab.course.inspection import (
     find_a,
     find_function,
     find_nodes,
+    find_operation,
     friendly,
     kind_of,
     load,
@@ -63,6 +68,7 @@ from lenet_lab.paths import LabError
 from lenet_lab.runs import History, Run
 
 LN_10 = np.log(10)  # the loss of a guess
+MINIMIZE = "the operation that optimizer.minimize(loss) returns"
 STUCK_AFTER = 5_000  # steps; gradient descent at 0.001 leaves the plateau within 1,500
 
 
@@ -185,9 +191,9 @@ def optimizer(names: Names) -> None:
     """Check that `opt_step` is a step of gradient descent on the loss."""
     x, y_true, *parameters = find_nodes(names, "x", "y_true", "weights", "biases")
     rate = float(find(names, "learning_rate"))
-    opt_step = find_a(tf.Operation, names, "opt_step", "the operation that optimizer.minimize(loss) returns")
-    if opt_step.graph is not x.graph:
-        raise CheckFailed(f"opt_step is not in graph: make it in the block of graph.as_default(), and {RUN_AGAIN}")
+    if not rate >= 1e-5:
+        raise CheckFailed(f"learning_rate is {rate:g}, expected a positive number, and at least 1e-05 for this check")
+    opt_step = find_operation(names, "opt_step", x.graph, MINIMIZE)
     check_name("opt_step", opt_step.name, None, "optim")
     images, labels = made_up_batch(8)
     values = made_up(parameters)
@@ -204,7 +210,11 @@ def optimizer(names: Names) -> None:
         return inputs.T @ (softmax(inputs @ parameters) - labels) / len(images)
 
     first = gradient(before)
-    _check_step((before - after[0]) / rate, first, rate)
+    try:
+        _check_step((before - after[0]) / rate, first, rate)
+    except CheckFailed:
+        _require_right_loss(names)
+        raise
     second = gradient(after[0])
     if not np.allclose((after[0] - after[1]) / rate, second, atol=0.02 * abs(second).max()):
         raise CheckFailed(
@@ -212,6 +222,16 @@ def optimizer(names: Names) -> None:
             "expected tf.train.GradientDescentOptimizer(learning_rate)"
         )
     print(f"Right: opt_step moves weights and biases against the gradient of the loss, with the rate {rate:g}.")
+
+
+def _require_right_loss(names: Names) -> None:
+    try:
+        with redirect_stdout(io.StringIO()):
+            loss(names)
+    except CheckFailed as error:
+        raise CheckFailed(
+            "the loss that opt_step minimizes is not right yet: begin with the check of the loss"
+        ) from error
 
 
 def _check_step(step: np.ndarray, gradient: np.ndarray, rate: float) -> None:
@@ -263,7 +283,8 @@ def accuracy(names: Names) -> None:
             "the accuracy is the share of wrong answers: use tf.equal": 5 / 8,
             "the accuracy is in percent, expected a share from 0 to 1": 37.5,
             "the accuracy is always 1: compare y_pred_cls with y_true_cls, and nothing with itself": 1,
-            f"the accuracy compares probabilities with labels, {by_class}": np.mean(probabilities == labels),
+            "the accuracy is always 0: use tf.equal, because in TensorFlow 1, == asks whether both are the same Python "
+            f"object; or the accuracy compares probabilities with labels, {by_class}": 0,
             f"the accuracy compares rounded probabilities with labels, {by_class}":
                 np.mean(np.round(probabilities) == labels),
             "the accuracy compares the images of each class, expected the classes of each image: argmax over axis 1":
@@ -278,7 +299,7 @@ def accuracy(names: Names) -> None:
 def summaries(names: Names) -> None:
     """Check `init_op`, `merged_summary_op` and `saver`."""
     x, y_true, loss, accuracy = find_nodes(names, "x", "y_true", "loss", "accuracy")
-    init_op = find_a(tf.Operation, names, "init_op", "what tf.global_variables_initializer() returns")
+    init_op = find_operation(names, "init_op", x.graph, "what tf.global_variables_initializer() returns")
     (merged,) = find_nodes(names, "merged_summary_op")
     saver = find_a(tf.train.Saver, names, "saver", "what tf.train.Saver() returns")
     images, labels = made_up_batch(6)
@@ -306,7 +327,12 @@ def summaries(names: Names) -> None:
 def _check_tags(summary: bytes, loss: float, accuracy: float) -> None:
     values = tf.Summary.FromString(summary).value
     tags = sorted(value.tag for value in values)
-    if tags != ["Accuracy", "Loss"]:
+    missing = [tag for tag in ("Loss", "Accuracy") if tag not in tags]
+    if missing and len(tags) < 2:
+        raise CheckFailed(
+            f"the summary {missing[0]} is missing: make it with scalar_summary before tf.summary.merge_all"
+        )
+    if missing:
         hint = "scalar_summary keeps the tag that it gets, tf.summary.scalar may change it"
         raise CheckFailed(f"TensorBoard would show {' and '.join(tags)}, expected Accuracy and Loss: {hint}")
     found = {value.tag: value.simple_value for value in values}
@@ -323,7 +349,7 @@ def same_graph(names: Names) -> None:
     """Compare `graph` with the graph of the package's `classifier`, by what they compute and node by node."""
     x, y_true, *measured = find_nodes(names, "x", "y_true", "loss", "accuracy")
     parameters = find_nodes(names, "weights", "biases")
-    opt_step = find_a(tf.Operation, names, "opt_step", "the operation that optimizer.minimize(loss) returns")
+    opt_step = find_operation(names, "opt_step", x.graph, MINIMIZE)
     c = find_a(Classifier, names, "classifier", "what build_classifier returns")
     results = [
         _one_step(x, y_true, measured, parameters, opt_step),
@@ -406,8 +432,12 @@ def parameter_count(names: Names) -> None:
 
 def _whole(names: Names, name: str) -> int:
     count = find(names, name)
+    if isinstance(count, float) and count.is_integer():
+        raise CheckFailed(f"{name} is {count}, expected an int: / makes a fraction, use //")
     if not isinstance(count, (int, np.integer)):
-        raise CheckFailed(f"{name} is {count!r}, expected a whole number, an int")
+        raise CheckFailed(f"{name} is {reprlib.repr(count)}, expected a whole number, an int")
+    if abs(int(count)) >= 10**9:
+        raise CheckFailed(f"{name} has ten digits or more, far too many for LeNet-5: count again")
     return int(count)
 
 
@@ -450,7 +480,10 @@ def training(names: Names) -> None:
     try:
         logits = run.session.run(run.classifier.logits, {run.classifier.x: mnist.validation.images[:100]})
     except LabError as error:
-        raise CheckFailed(str(error)) from error  # the run is closed
+        raise CheckFailed(
+            "run is closed (the end of a with block does that), and later cells need it: "
+            "write run = start_run(...) without with"
+        ) from error
     if _are_probabilities(logits):
         raise CheckFailed(
             f"the softmax is applied twice, so the loss, {run.history.step_loss[-1]:.3g}, can't fall below 1.46: "
@@ -475,6 +508,8 @@ def _trained_run(names: Names) -> Run:
     """The run whose `history` the student has."""
     run = names.get("run")
     if names.get("history") is None and isinstance(run, Run) and run.batch_size:  # optimize began
+        if run.epoch == names.get("epochs"):
+            raise CheckFailed("optimize has finished, but its result was not kept: write history = optimize(...)")
         raise CheckFailed(
             f"the training stopped after {run.step} steps, before optimize returned history: if the loss became nan, "
             f"the learning rate or the weights are too large; {AFRESH}"
@@ -501,6 +536,34 @@ def _check_settings(run: Run, names: Names, images: int) -> None:
     seed = names.get("seed")
     if seed is not None and run.seed != seed:
         raise CheckFailed(f"run has the seed {run.seed}, expected {seed}: {AFRESH} with seed=seed")
+    rate, used = names.get("learning_rate"), learning_rate(run.classifier.optimizer)
+    if isinstance(rate, float) and used is not None and not np.isclose(used, rate):
+        raise CheckFailed(f"run has the learning rate {used:g}, expected learning_rate, {rate:g}: {AFRESH}")
+    if "keep_prob" in names:
+        _check_keep_prob(run, names["keep_prob"])
+
+
+def _check_keep_prob(run: Run, keep_prob: float) -> None:
+    """Compare the keep_prob that `optimize` wrote into the event file with the notebook's."""
+    if run.classifier.keep_prob is None:
+        raise CheckFailed("run trains the network without dropout: build the classifier from build_lenet5_dropout")
+    used = _used_keep_prob(run)
+    if used is not None and not np.isclose(used, keep_prob):
+        raise CheckFailed(
+            f"run was trained with keep_prob {used:g}, expected keep_prob, {keep_prob:g}: give it to optimize, because "
+            f"its default is 0.75; {AFRESH}"
+        )
+
+
+def _used_keep_prob(run: Run) -> float | None:
+    """The keep_prob among the settings that `optimize` writes into the event file."""
+    reader = read_events(run.directory)
+    for tag in reader.Tags()["tensors"]:
+        settings = b"".join(reader.Tensors(tag)[0].tensor_proto.string_val)
+        found = re.search(rb"\| keep_prob \| (\S+) \|", settings)
+        if tag.startswith("settings") and found:
+            return float(found[1])
+    return None
 
 
 def _check_losses(step_loss: list[float]) -> None:
@@ -539,6 +602,8 @@ def curves(names: Names) -> None:
 @friendly
 def adam(names: Names) -> None:
     """Check that `classifier` is LeNet-5 with `tf.train.AdamOptimizer`."""
+    if names.get("classifier") is None:
+        raise CheckFailed(f"classifier is missing: fill in the cell of the classifier{IF_MISSING['classifier']}")
     classifier = find_a(Classifier, names, "classifier", "what build_classifier returns")
     optimizer, rate = classifier.optimizer, find(names, "learning_rate")
     if not isinstance(optimizer, tf.train.AdamOptimizer):
@@ -569,7 +634,7 @@ def optimizer_table(names: Names) -> None:
         call_it = '{"Gradient Descent": gradient_descent, "AdamOptimizer": adam}'
         raise CheckFailed(
             next((text for text, columns in wrong.items() if table == right_table(columns)),
-                 f"the table is another one: give optimizer_table {call_it}")
+                 f"the headings are not the expected ones: give optimizer_table {call_it}")
         )  # fmt: skip
     print("Right: the table has the test accuracy and the training time of both optimizers.")
 
@@ -601,7 +666,7 @@ def feeding(names: Names) -> None:
     on_varies, off_varies = (not close(rows, rows[[0, 0, 0]]) for rows in (on, off))
     if off_varies and not on_varies:
         raise CheckFailed("on and off are swapped: with dropout on, the three copies get different logits")
-    if off_varies and _of_digits(names, off):
+    if (off_varies and _of_digits(names, off)) or (on_varies and _of_digits(names, on)):
         raise CheckFailed("these are three different digits: take one image three times, images[[0, 0, 0]]")
     if off_varies:
         raise CheckFailed("dropout was on for off, where the rows differ: leave keep_prob out of its feed_dict")
@@ -609,11 +674,35 @@ def feeding(names: Names) -> None:
         raise CheckFailed(
             "dropout was off for on, where all rows are the same: feed keep_prob, {classifier.keep_prob: ...}"
         )
+    run = find_a(Run, names, "run", "what start_run returns")
+    same_digit = names.get("same_digit") or {run.classifier.x: find(names, "mnist").validation.images[[0, 0, 0]]}
+    if not close(off, run.session.run(run.classifier.logits, same_digit)):
+        raise CheckFailed(
+            "off is not what run gives for same_digit alone, now: feed nothing else, and run its cell again"
+        )
+    if "keep_prob" in names:
+        _check_spread(on - off, run, same_digit[run.classifier.x], names["keep_prob"])
     print("Right: with dropout on, three copies of a digit get different logits; with it off, the same.")
 
 
+def _check_spread(changes: np.ndarray, run: Run, images: np.ndarray, keep_prob: float) -> None:
+    """Compare how far dropout moves logits with what it does to more copies of the image, in a session apart."""
+    c = run.classifier
+    variables = c.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    with session_of(c.graph, initialized=False) as session:
+        load(session, dict(zip(variables, run.session.run(variables))))
+        feed = {c.x: images[[0] * 200], c.keep_prob: keep_prob}
+        expected = session.run(c.logits, feed) - session.run(c.logits, {c.x: images[:1]})
+    if not 0.45 < np.sqrt(np.mean(changes**2) / np.mean(expected**2)) < 2.2:  # for 0.25 in place of 0.75, 3
+        raise CheckFailed(f"on is not what run gives for same_digit with keep_prob, which is {keep_prob:g}: feed both")
+
+
 def _three_rows(names: Names, name: str) -> np.ndarray:
-    rows = np.asarray(find(names, name))
+    value = find(names, name)
+    if isinstance(value, tf.Tensor):
+        hint = "compute it with run.session.run(classifier.logits, feed_dict=...)"
+        raise CheckFailed(f"{name} is a tensor without a value yet: {hint}")
+    rows = np.asarray(value)
     if rows.shape != (3, 10):
         hint = "the logits of three copies of an image, images[[0, 0, 0]]"
         raise CheckFailed(f"{name} has shape {shown(rows.shape)}, expected (3, 10): {hint}")

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import faulthandler
 import http.client
+import io
 import json
 import os
 import platform
@@ -53,6 +54,8 @@ def examine() -> int:
     int
         The exit status: 1 if something fails that stops the lab, otherwise 0.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name may have letters that this output can't show
+        sys.stdout.reconfigure(errors="backslashreplace")
     # What `python -m lenet_lab doctor` took to import TensorFlow counts too.
     deadline = time.monotonic() + LIMIT - min(time.process_time(), 6)
     scratch = tempfile.mkdtemp()
@@ -151,17 +154,22 @@ def jupyter() -> list[Finding]:
         return [Finding("fails", "Jupyter", f"has no kernel python3; {_repair()}")]
     command = KernelManager(kernel_name="python3").format_kernel_cmd()
     starts = command[: command.index("-m")] if "-m" in command else command[:1]
-    question = [*starts, "-c", "import ipykernel, sys; print(sys.prefix)"]
+    question = [*starts, "-c", "import ipykernel, sys; print(ascii(sys.prefix))"]
     started = f"the kernel in {spec.resource_dir} starts {' '.join(starts)}"
     try:
         answer = subprocess.run(
-            question, env={**os.environ, **spec.env}, capture_output=True, text=True, timeout=LIMIT - 3, check=False
+            question,
+            env={**os.environ, **spec.env},
+            capture_output=True,
+            errors="replace",
+            timeout=LIMIT - 3,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return [Finding("fails", "Jupyter", f"{started}, which fails: {error}; delete that folder")]
     if answer.returncode:
         return [Finding("fails", "Jupyter", f"{started}, which fails: {_error(answer.stderr)}; {_repair()}")]
-    if answer.stdout.strip() != sys.prefix:
+    if answer.stdout.strip() != ascii(sys.prefix):
         return [Finding("fails", "Jupyter", f"{started}, not {sys.executable}; delete that folder")]
     return [Finding("ok", "Jupyter", "its kernel python3 starts this Python")]
 
@@ -231,12 +239,17 @@ def mnist() -> Finding:
     from lenet_lab.compat import tf
     from lenet_lab.paths import LabError
 
-    places = [place for place in (os.environ.get("LENET_LAB_DATA"), "MNIST_data") if place]
+    given = os.environ.get("LENET_LAB_DATA")
+    wrong = ""
+    if given and not Path(given).is_dir():
+        wrong = f"LENET_LAB_DATA is {given}, which {'is a file' if Path(given).exists() else 'does not exist'}; "
+    places = [place for place in (given, "MNIST_data") if place]
     complete = [place for place in places if all(Path(place, name + ".gz").exists() for name in input_data.FILES)]
     if not complete:
         text = (
-            f"not in {' or '.join(places)}; the first notebook downloads it (11 MB), or offline takes stand-in digits. "
-            "To have MNIST offline, put its four .gz files there, or set LENET_LAB_DATA to their folder"
+            f"{wrong}not in {' or '.join(places)}; the first notebook downloads it (11 MB), "
+            "or offline takes stand-in digits. To have MNIST "
+            "offline, put its four .gz files there, or set LENET_LAB_DATA to their folder"
         )
         return Finding("note", "MNIST", text)
     try:
@@ -247,7 +260,7 @@ def mnist() -> Finding:
         return Finding(
             "note", "MNIST", f"{complete[0]} holds other data ({name}); set LENET_LAB_DATA to MNIST's folder"
         )
-    return Finding("ok", "MNIST", f"in {complete[0]}, complete and unchanged")
+    return Finding("note" if wrong else "ok", "MNIST", f"{wrong}in {complete[0]}, complete and unchanged")
 
 
 # Each check with the names of its lines. The fast ones come first.

@@ -13,7 +13,7 @@ from lenet_lab.beyond.experiments import read_experiments
 from lenet_lab.course import networks, solutions
 from lenet_lab.course.solutions import SEED, Row
 from lenet_lab.input_data import Datasets, read_mnist
-from lenet_lab.paths import EXPERIMENTS, LabError, whole_file
+from lenet_lab.paths import EXPERIMENTS, FIRST_NOTEBOOK, LabError, enter_lab, whole_file
 
 FILE = "experiments/exercises.json"  # committed
 DOCUMENT = "docs/exercises.md"  # shows the file's rows as tables
@@ -93,11 +93,15 @@ def run_exercises(names: Sequence[str] = ()) -> None:
     Raises
     ------
     LabError
-        If there is no exercise of a name.
+        If there is no exercise of a name, this is not called in the lab's folder,
+        or the file of results is damaged.
     lenet_lab.data.idx.DataError
         If MNIST can't be read or downloaded. Results on the stand-in digits are never committed.
     """
     names = names or list(EXERCISES)
+    _refuse_unknown(names)
+    if not (enter_lab() / FIRST_NOTEBOOK).is_file():
+        raise LabError(f"{Path.cwd()} is not in the lab's folder; change to that folder first")
     results = update_results(names, read_mnist("MNIST_data/"), FILE)
     for name in names:
         print(f"\nNotebook {EXERCISES[name].notebook}, {name}:\n\n{exercise_table(results, name)}")
@@ -128,18 +132,15 @@ def update_results(names: Sequence[str], mnist: Datasets, file: str | Path) -> d
     Raises
     ------
     LabError
-        If there is no exercise of a name, or the file has results on other data.
+        If there is no exercise of a name, or the file is damaged or has results on other data.
     """
-    unknown = sorted(set(names) - set(EXERCISES))
-    if unknown:
-        raise LabError(f"there is no exercise {unknown[0]!r}; choose from {', '.join(EXERCISES)}")
+    _refuse_unknown(names)
     file = Path(file)
     results: dict[str, Any] = {"data": mnist.name, "seed": SEED, "exercises": {}}
     if file.exists():
-        results = json.loads(file.read_text())
+        results = _read_results(file)
     if results["data"] != mnist.name:
         raise LabError(f"{file} has results on {results['data']}, not on {mnist.name}; use another file")
-    file.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         exercise, done = EXERCISES[name], results["exercises"]
         if name in done and done[name]["settings"] == exercise.settings and not exercise.reads_results:
@@ -147,8 +148,28 @@ def update_results(names: Sequence[str], mnist: Datasets, file: str | Path) -> d
         print(f"\n== Notebook {exercise.notebook}, {name}", flush=True)
         done[name] = _compute(exercise, mnist)
         results["exercises"] = {key: done[key] for key in EXERCISES if key in done}
+        file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
             part.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _refuse_unknown(names: Sequence[str]) -> None:
+    unknown = sorted(set(names) - set(EXERCISES))
+    if unknown:
+        raise LabError(f"there is no exercise {unknown[0]!r}; choose from {', '.join(EXERCISES)}")
+
+
+def _read_results(file: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(file.read_text())
+        is_whole = {"data", "seed", "exercises"} <= results.keys() and all(
+            {"settings", "rows"} <= entry.keys() for entry in results["exercises"].values()
+        )
+    except (ValueError, AttributeError):
+        results, is_whole = {}, False
+    if not is_whole:
+        raise LabError(f"{file} is damaged: it holds no results of exercises; restore it with git, or delete it")
     return results
 
 

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from lenet_lab.course.inspection import (
     load,
     made_up,
     made_up_batch,
+    name_of,
     relu,
     shown,
     softmax,
@@ -45,7 +47,7 @@ def check_next_path(function: Callable[..., Any]) -> None:
     """Call a student's `next_path` in temporary folders with directories that are there already."""
     for name, numbers, meaning in FOLDERS:
         with tempfile.TemporaryDirectory() as folder:
-            pattern = os.path.join(folder, "softmax", name)
+            pattern = os.path.join(folder.replace("%", "%%"), "softmax", name)
             files = [os.path.join(pattern % number, "events") for number in numbers]
             for file in files:
                 os.makedirs(os.path.dirname(file))
@@ -151,6 +153,7 @@ def _check_iterate(function: Callable[..., Any], small_model: Model) -> None:
     right_records, right_weights = outcome(right_iterate)
     right = np.array([record[:2] for record in right_records])
     if close(weights, right_weights) and close(found, right):
+        _check_events(records)
         return
     if close(weights, outcome(right_iterate, 1)[1]):
         raise CheckFailed("iterate trains only on the first batch: run opt_step for each batch, inside the loop")
@@ -185,6 +188,17 @@ def _measured(records: Any) -> np.ndarray:
     return np.array([record[:2] for record in records], float)
 
 
+def _check_events(records: Sequence[tuple[Any, Any, tf.Event]]) -> None:
+    """Check that each event has the loss and the accuracy of its record."""
+    for loss, accuracy, event in records:
+        values = {value.tag: value.simple_value for value in event.summary.value}
+        if not close([values.get("Loss", np.nan), values.get("Accuracy", np.nan)], [loss, accuracy]):
+            raise CheckFailed(
+                "an event lacks the loss and the accuracy of its batch, tagged Loss and Accuracy: its summary is "
+                "tf.Summary.FromString(summary), with the summary that session.run returns with them"
+            )
+
+
 # LeNet-5
 
 WEIGHTS: dict[int, tuple[int, ...]] = {1: (5, 5, 1, 6), 2: (5, 5, 6, 16), 3: (400, 120), 4: (120, 84), 5: (84, 10)}
@@ -212,8 +226,9 @@ class Network(NamedTuple):
 
     def variables(self) -> list[tf.Variable]:
         """In the order of `SHAPES`, whatever order they were made in."""
-        by_name = {variable.op.name: variable for variable in self.graph.get_collection("trainable_variables")}
-        return [by_name[f"model/{name}"] for name in SHAPES]
+        variables = self.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+        by_name = {_short_name(variable): variable for variable in variables}
+        return [by_name[name] for name in SHAPES]
 
 
 def build_network(build: Callable[..., tf.Tensor], dropout: bool = False) -> Network:
@@ -230,7 +245,7 @@ def build_network(build: Callable[..., tf.Tensor], dropout: bool = False) -> Net
                 _check_sizes(graph)  # a wrong size here explains an error that comes later
                 _check_shapes(graph)
                 raise
-    name = build.__name__
+    name = name_of(build)
     if logits is None:
         raise CheckFailed(f"{name} returns None: end it with return and the logits")
     if not isinstance(logits, tf.Tensor):
@@ -293,9 +308,14 @@ def _check_shapes(graph: tf.Graph) -> None:
 
 
 def _shapes(graph: tf.Graph) -> dict[str, tuple[int, ...]]:
-    """The shapes of the trainable variables by their names, without the scope `model`."""
+    """The shapes of the trainable variables by their short names."""
     variables = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-    return {variable.op.name.removeprefix("model/"): tuple(variable.shape.as_list()) for variable in variables}
+    return {_short_name(variable): tuple(variable.shape.as_list()) for variable in variables}
+
+
+def _short_name(variable: tf.Variable) -> str:
+    """Without the scope `model`, which a variable made by tf.get_variable does not have."""
+    return variable.op.name.removeprefix("model/")
 
 
 def _why_missing(name: str, others: Mapping[str, tuple[int, ...]]) -> str:
@@ -381,6 +401,11 @@ def _wrong_steps() -> dict[str, tuple[Step, ...]]:
             "adds its bias after the ReLU: add it before": lambda z, b: relu(z) + b,
         }
         wrong |= {f"layer {layer + 1} {what}": (*STEPS[:layer], s, *STEPS[layer + 1 :]) for what, s in here.items()}
+    for layers in (*combinations(range(4), 2), *combinations(range(4), 3)):
+        sentence = (
+            f"layers {' and '.join(str(layer + 1) for layer in layers)} have no ReLU: put tf.nn.relu around the sum"
+        )
+        wrong[sentence] = tuple(STEPS[4] if layer in layers else step for layer, step in enumerate(STEPS))
     return wrong
 
 
@@ -397,7 +422,7 @@ def check_initial_values(session: tf.Session, network: Network) -> None:
                 f"all numbers of {name} start at {largest:g}, so they get the same gradients and stay the same: "
                 "weight_variable makes random ones"
             )
-        elif not 0.01 < deviation < 0.3:
+        elif not 0.005 < deviation < 0.45:
             size = "small" if deviation < 0.1 else "large, so the loss would begin far above ln 10"
             raise CheckFailed(f"{name} starts too {size}: the deviation is {deviation:.2g}, expected about 0.1")
 
@@ -405,6 +430,7 @@ def check_initial_values(session: tf.Session, network: Network) -> None:
 def check_dropout(session: tf.Session, network: Network, values: Sequence[np.ndarray]) -> None:
     """Check where dropout is, how much it keeps, and that it can be switched off."""
     images = made_up_batch(32)[0]
+    images[1] = images[0]
 
     def run(tensors: Any, keep_prob: float) -> Any:
         return compute(session, tensors, {network.x: images, network.keep_prob: keep_prob}, "the network")
@@ -451,9 +477,12 @@ def _check_dropped(dropped: np.ndarray, features: np.ndarray) -> None:
     if not kept.any() or not close(factors, np.full_like(factors, np.median(factors))):
         return  # other features: `compare_lenet5` finds out why
     share = kept.mean()
+    if share < 1 and close(dropped[0], dropped[1]):  # of the same image
+        raise CheckFailed("all images lose the same features, expected others for each image: leave out noise_shape")
     if abs(share - (1 - KEEP_PROB)) < 0.03:
         raise CheckFailed(
-            f"with keep_prob {KEEP_PROB}, dropout keeps {share:.0%} of the features: rate is the share that it drops, "
+            f"with keep_prob {KEEP_PROB}, dropout keeps {share:.0%} of the features: lenet_lab.models.dropout takes "
+            "the share to keep, dropout(x, keep_prob); in tf.nn.dropout, rate is the share that it drops, "
             "so rate = 1 - keep_prob"
         )
     if abs(share - KEEP_PROB) > 0.03:

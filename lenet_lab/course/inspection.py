@@ -5,6 +5,7 @@ import inspect
 import re
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -69,7 +70,6 @@ CELLS = {
 }
 CELL_OF = {name: cell for cell, names in CELLS.items() for name in names}
 IF_MISSING = {
-    "opt_step": "; minimize needs the loss, because an accuracy has no gradients",
     "init_op": "; it is what tf.global_variables_initializer() returns",
     "merged_summary_op": "; tf.summary.merge_all() returns None if it comes before the two summaries",
     "run": "; it is what start_run returns",
@@ -105,23 +105,46 @@ def kind_of(value: Any) -> str:
 def find_function(names: Names, name: str) -> Callable[..., Any]:
     """A function that the student wrote."""
     function = find(names, name)
-    if not inspect.isfunction(function):
+    if not callable(function) or isinstance(function, type):
         raise CheckFailed(f"{name} is {kind_of(function)}, expected a function: def {name}(...)")
     return function
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a function, also where `functools.partial` or a class with `__call__` takes its place."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def call(function: Callable[..., Any], *arguments: Any, advice: str) -> Any:
-    """Call a student's function. If it fails, the sentence has the error's first line and the advice."""
+    """Call a student's function. If it fails, the sentence has its line, the error's first line and the advice."""
+    name = name_of(function)
     try:
         with _limited():
             return function(*arguments)
     except _NotFinished as error:
-        raise CheckFailed(f"{function.__name__} does not come to an end: look at its loop") from error
+        raise CheckFailed(f"{name} does not come to an end: look at its loop") from error
     except NotImplementedError as error:
-        raise CheckFailed(f"{function.__name__} is not written yet: replace raise NotImplementedError") from error
+        raise CheckFailed(f"{name} is not written yet: replace raise NotImplementedError") from error
+    except SystemExit as error:
+        raise CheckFailed(f"{name} calls exit: leave that out") from error
     except Exception as error:
+        line = _line_in(function, error)
+        where = "" if line is None else f" in its line {line}"
         known = next((why for pattern, why in KNOWN_ERRORS.items() if re.search(pattern, str(error))), advice)
-        raise CheckFailed(f"{function.__name__} stopped with {_first_line(error)}; {known}") from error
+        if "positional argument" in str(error):
+            call_or_def = "look at the arguments in its first line, def"
+            known = call_or_def if line is None else "look at the arguments of the call there"
+        raise CheckFailed(f"{name} stopped{where} with {_first_line(error)}; {known}") from error
+
+
+def _line_in(function: Callable[..., Any], error: BaseException) -> int | None:
+    """The line of a function, counted from 1 at its first, in which it failed."""
+    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is code:
+            return line - frame.f_code.co_firstlineno + 1
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -160,7 +183,7 @@ def _limited() -> Iterator[None]:
 KNOWN_ERRORS = {
     "No such file or directory": "os.makedirs makes a directory and those above it",
     "NoneType into a Tensor": "run.classifier.feed_dropout(keep_prob) also works for a network without dropout",
-    "positional argument": "look at the arguments in its first line, def",
+    "name .* is not defined": "import it or define it",
     "same graph|not an element of this graph": "use only what the function gets as arguments, since a tensor or "
     "variable from outside is in another graph",
     "rank 4 but is rank 2": "a convolution needs images, so first reshape x to [-1, 28, 28, 1], in the scope reshape",
@@ -195,6 +218,7 @@ NODES = {
     "merged_summary_op": Node("tensor", "string", [], "all summaries in one string, made by tf.summary.merge_all()"),
 }  # fmt: skip
 RUN_AGAIN = "run the cell graph = tf.Graph() and those after it again"
+NOT_IN_GRAPH = "{} is not in graph: make it in the block of graph.as_default(), and " + RUN_AGAIN
 
 
 def find_nodes(names: Names, *wanted: str) -> list[Any]:
@@ -203,11 +227,19 @@ def find_nodes(names: Names, *wanted: str) -> list[Any]:
     return [_find_node(names, name, NODES[name], graph) for name in wanted]
 
 
+def find_operation(names: Names, name: str, graph: tf.Graph, expected: str) -> tf.Operation:
+    """An operation of notebook 1, in its graph."""
+    operation = find_a(tf.Operation, names, name, expected)
+    if operation.graph is not graph:
+        raise CheckFailed(NOT_IN_GRAPH.format(name))
+    return operation
+
+
 def _find_node(names: Names, name: str, node: Node, graph: tf.Graph) -> Any:
     value = find(names, name)
     _check_kind(name, value, node.kind)
     if value.graph is not graph:
-        raise CheckFailed(f"{name} is not in graph: make it in the block of graph.as_default(), and {RUN_AGAIN}")
+        raise CheckFailed(NOT_IN_GRAPH.format(name))
     check_name(name, value.op.name, node.name, node.scope)
     dtype = value.dtype.base_dtype.name
     if dtype != node.dtype:
@@ -216,14 +248,16 @@ def _find_node(names: Names, name: str, node: Node, graph: tf.Graph) -> Any:
         raise CheckFailed(f"{name} has the type {dtype}, expected {node.dtype}{hint}")
     shape = None if value.shape.rank is None else value.shape.as_list()
     if shape != node.shape:
-        raise CheckFailed(f"{name} has shape {shown(shape)}, expected {shown(node.shape)}: {node.why}")
+        fixed = shape and node.shape and shape[0] is not None and [None, *shape[1:]] == node.shape
+        why = "None leaves the number of images open" if fixed else node.why
+        raise CheckFailed(f"{name} has shape {shown(shape)}, expected {shown(node.shape)}: {why}")
     return value
 
 
 def _check_kind(name: str, value: Any, kind: str) -> None:
     right = {
         "placeholder": isinstance(value, tf.Tensor) and value.op.type == "Placeholder",
-        "variable": isinstance(value, tf.Variable),
+        "variable": hasattr(value, "initializer"),  # a resource variable is no tf.Variable here
         "tensor": isinstance(value, tf.Tensor),
     }
     expected = {
@@ -290,7 +324,9 @@ def compute(session: tf.Session, tensors: Any, feed: Mapping[tf.Tensor, Any], wh
             raise CheckFailed(
                 f"Loss and Accuracy are there twice, because their cell ran twice: {RUN_AGAIN}"
             ) from error
-        raise CheckFailed(f"computing {what} stopped with {_first_line(error)}; look at the shapes") from error
+        of_labels = "logits and labels" in str(error)
+        advice = "the labels are y_true, ten numbers each, not y_true_cls" if of_labels else "look at the shapes"
+        raise CheckFailed(f"computing {what} stopped with {_first_line(error)}; {advice}") from error
 
 
 def load(session: tf.Session, values: Mapping[tf.Variable, np.ndarray]) -> None:

@@ -1,9 +1,13 @@
 """The student edition: copies of the notebooks in which nbgrader has replaced the answers by blanks."""
 
 import ast
+import hashlib
 import json
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -18,6 +22,7 @@ README = """\
 - **To fill in:** the lab's notebooks, with blanks. Write code in place of `raise NotImplementedError`, and text
   in place of `YOUR ANSWER HERE`. The cell that begins with `check` says whether the code above it is right.
 - **To open:** install the lab as its [README](../README.md) says, and start `.venv/bin/jupyter lab` in its folder.
+  Begin with `1_tensorflow_101.ipynb` in `student/`.
 - **To hand in:** in Jupyter, *Run*, *Restart Kernel and Run All Cells*, save. Keep the notebooks' names and the checks;
   new cells are welcome.
 """
@@ -45,18 +50,20 @@ def make_student(source: str = "notebooks", out: str = "student") -> list[str]:
     Raises
     ------
     lenet_lab.paths.LabError
-        If a notebook can't be converted, or if someone has filled in the one
-        that would be replaced. Nothing is written then.
+        If a notebook can't be converted, or if someone has changed a cell of the
+        one that would be replaced. Nothing is written then.
     OSError
         If a file can't be read or written.
     """
     edition = student_edition(source)
     folder = Path(out)
-    old = {name: (folder / name).read_text("utf-8") for name in edition if (folder / name).exists()}
-    changed = {name: text for name, text in edition.items() if old.get(name) != text}
+    if folder.exists() and not folder.is_dir():
+        raise LabError(f"{out} is a file, expected a folder; choose another --out")
+    old = {name: (folder / name).read_bytes() for name in edition if (folder / name).exists()}
+    changed = {name: text for name, text in edition.items() if old.get(name) != text.encode()}
     for name in changed:
-        if name in old and name.endswith(".ipynb") and _has_answers(_read(f"{out}/{name}", old[name])):
-            raise LabError(f"{out}/{name} has answers in it, expected blanks; move it away, or choose another --out")
+        if name in old and name.endswith(".ipynb"):
+            _refuse_work(f"{out}/{name}", old[name])
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in changed.items():
         with whole_file(folder / name) as part:
@@ -80,10 +87,10 @@ def student_edition(source: str = "notebooks") -> dict[str, str]:
     paths = sorted(Path(source).glob("*.ipynb"))
     if not paths:
         raise LabError(f"{source}/ has no notebooks, expected the lab's; run this in the lab's folder")
-    return {path.name: _without_answers(path.name, path.read_text("utf-8")) for path in paths} | {"README.md": README}
+    return {path.name: _without_answers(path.name, path.read_bytes()) for path in paths} | {"README.md": README}
 
 
-def _without_answers(name: str, text: str) -> str:
+def _without_answers(name: str, text: bytes) -> str:
     """The text of a notebook's student edition."""
     try:
         from nbgrader.preprocessors import ClearSolutions, ComputeChecksums, LockCells
@@ -95,23 +102,41 @@ def _without_answers(name: str, text: str) -> str:
     _check(name, notebook)
     ClearSolutions(code_stub={"python": STUB}).preprocess(notebook, {})
     LockCells().preprocess(notebook, {})  # Jupyter then keeps blanks from being deleted, and checks from being edited
-    ComputeChecksums().preprocess(notebook, {})  # shows nbgrader and us what a student has changed
+    ComputeChecksums().preprocess(notebook, {})  # shows nbgrader what a student has changed
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
             calls_check = _calls_check(_parse(name, number, cell))
             if calls_check or "nbgrader" in cell.metadata:
                 cell.outputs, cell.execution_count = [], None
     notebook.metadata.pop("lenet_lab", None)  # it says what made the outputs of the source
+    notebook.metadata["lenet_lab_student"] = _hash(notebook)
     return nbformat.writes(notebook) + "\n"
 
 
-def _read(name: str, text: str) -> NotebookNode:
+def _hash(notebook: Mapping[str, Any]) -> str:
+    """A hash of what stands in the cells, by which a notebook that someone has changed is recognized."""
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]  # in a file, a list of lines
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def _refuse_work(name: str, text: bytes) -> None:
+    """Refuse to replace a notebook whose cells are not as they were written."""
+    try:
+        notebook = json.loads(text)
+        is_as_written = notebook["metadata"].get("lenet_lab_student") == _hash(notebook)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise LabError(f"{name} is not a whole notebook; delete it") from error
+    if not is_as_written:
+        raise LabError(f"{name} was changed since it was written; move it away, or choose another --out")
+
+
+def _read(name: str, text: bytes) -> NotebookNode:
     try:
         with warnings.catch_warnings():
             for missing_or_double in (MissingIDFieldWarning, DuplicateCellId):  # they would be replaced at random
                 warnings.simplefilter("error", missing_or_double)
             nbformat.validate(json.loads(text), version=4)
-            return nbformat.reads(text, as_version=4)
+            return nbformat.reads(text.decode(), as_version=4)
     except (ValueError, AttributeError, nbformat.ValidationError, Warning) as error:
         why = str(error).splitlines()[0]
         raise LabError(f"{name} is not a notebook of version 4 ({why}); open it in Jupyter and save it") from error
@@ -153,6 +178,9 @@ def _check_region(place: str, cell: NotebookNode) -> None:
     is_answer = cell.metadata.get("nbgrader", {}).get("solution", False)
     inside = found = False
     for line in cell.source.splitlines():
+        marker = re.search(r"(begin|end)\s+solution", line, re.IGNORECASE)
+        if marker and marker[0] not in ("BEGIN SOLUTION", "END SOLUTION"):  # nbgrader would overlook it
+            raise LabError(f"{place}: {line.strip()}, expected ### {' '.join(marker[0].upper().split())}")
         if "BEGIN SOLUTION" in line:
             if inside:
                 raise LabError(f"{place}: ### BEGIN SOLUTION twice without ### END SOLUTION between them")
@@ -185,14 +213,6 @@ def _calls_check(code: ast.Module) -> bool:
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "check"
         for node in ast.walk(code)
     )
-
-
-def _has_answers(notebook: NotebookNode) -> bool:
-    """Whether a blank of the student edition has been filled in."""
-    from nbgrader.utils import compute_checksum, is_solution
-
-    blanks = [cell for cell in notebook.cells if is_solution(cell)]
-    return any(cell.metadata.nbgrader.get("checksum") != compute_checksum(cell) for cell in blanks)
 
 
 def _place(name: str, number: int, cell: NotebookNode) -> str:
