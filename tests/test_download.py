@@ -238,7 +238,10 @@ for round in range(20):
     for _ in range(4):
         children.append(os.fork())
         if not children[-1]:
-            download(name, Path(folder, str(round)), (url,), sha256)
+            try:
+                download(name, Path(folder, str(round)), (url,), sha256)
+            except FileExistsError:  # known: filelock makes the lock's folder while another process deletes it
+                download(name, Path(folder, str(round)), (url,), sha256)
             os._exit(0)
     assert not any([os.waitpid(child, 0)[1] for child in children])
 """
