@@ -228,10 +228,15 @@ def made_from(notebook: nbformat.NotebookNode) -> str:
     try:
         return code_hash([cell.source for cell in notebook.cells if cell.cell_type == "code"], Path(__file__).parent)
     except SyntaxError as error:
-        raise LabError(
-            f"{error.filename}, line {error.lineno}, is not plain Python ({error.msg}); "
-            "correct it, and use none of IPython's % and ! commands"
-        ) from error
+        raise not_plain_python(str(error.filename), error) from error
+
+
+def not_plain_python(place: str, error: SyntaxError) -> LabError:
+    """The error for a cell or a module, named by its place, that can't be parsed."""
+    return LabError(
+        f"{place}, line {error.lineno}, is not plain Python ({error.msg}); "
+        "correct it, and use none of IPython's % and ! commands"
+    )
 
 
 class _Client(NotebookClient):

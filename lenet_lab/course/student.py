@@ -13,6 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 
+from lenet_lab.notebooks import not_plain_python
 from lenet_lab.paths import LabError, whole_file
 
 STUB = "# YOUR CODE HERE\nraise NotImplementedError"
@@ -201,10 +202,7 @@ def _parse(name: str, number: int, cell: NotebookNode) -> ast.Module:
     try:
         return ast.parse(cell.source)
     except SyntaxError as error:
-        raise LabError(
-            f"{_place(name, number, cell)}, line {error.lineno}, is not plain Python ({error.msg}); "
-            "correct it, and use none of IPython's % and ! commands"
-        ) from error
+        raise not_plain_python(_place(name, number, cell), error) from error
 
 
 def _calls_check(code: ast.Module) -> bool:
