@@ -238,10 +238,7 @@ for round in range(20):
     for _ in range(4):
         children.append(os.fork())
         if not children[-1]:
-            try:
-                download(name, Path(folder, str(round)), (url,), sha256)
-            except FileExistsError:  # known: filelock makes the lock's folder while another process deletes it
-                download(name, Path(folder, str(round)), (url,), sha256)
+            download(name, Path(folder, str(round)), (url,), sha256)
             os._exit(0)
     assert not any([os.waitpid(child, 0)[1] for child in children])
 """
@@ -256,3 +253,9 @@ def test_processes_that_download_at_the_same_time_all_get_the_file(server, conte
         assert [path.name for path in (tmp_path / str(round)).iterdir()] == [NAME]
         assert (tmp_path / str(round) / NAME).read_bytes() == content
     assert len(server.seen) == 20  # once each
+
+
+def test_a_file_in_the_place_of_the_downloads_folder_is_an_error_and_no_endless_wait(server, content, tmp_path):
+    (tmp_path / module.UNFINISHED).touch()
+    with pytest.raises(FileExistsError, match=module.UNFINISHED):
+        download(NAME, tmp_path, (server.url + "good",), sha256(content))

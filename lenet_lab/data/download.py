@@ -88,8 +88,11 @@ def _locked(lock: Path) -> AbstractContextManager:
     while True:  # until then, a process that has finished may delete the folder at any moment
         with suppress(FileExistsError):
             lock.parent.mkdir()
-        with suppress(FileNotFoundError):
+        try:
             return FileLock(lock).acquire()
+        except (FileNotFoundError, FileExistsError):  # the second if it is deleted while FileLock makes it
+            if lock.parent.is_file():
+                raise
 
 
 def _fetch_checked(url: str, part: Path, sha256: str | None) -> None:
