@@ -1,4 +1,5 @@
 # make lab    the whole lab: installs, runs the notebooks, prints the results (EPOCHS=1 for a quick look)
+# make draw   installs, then opens a page on which LeNet-5 reads what you draw
 # make test   installs, then runs the tests (TESTS=tests/test_paths.py for some of them)
 # make check  installs, then checks style, types, the order of imports and docstrings
 # make doctor installs, then looks for what keeps the lab from running on this machine
@@ -6,12 +7,15 @@ PYTHON ?= python3
 VENV := .venv
 IN := $(VENV)/bin
 
-.PHONY: lab test check doctor reliability experiments exercises benchmark notebooks student screenshots pins clean
+.PHONY: lab draw test check doctor reliability experiments exercises benchmark notebooks student screenshots pins clean
 
 lab: $(VENV)/installed
 	@$(IN)/python -m lenet_lab lab $(if $(EPOCHS),--epochs $(EPOCHS)) || { status=$$?; \
 	    $(IN)/python -c 'import lenet_lab' 2>/dev/null || echo "make doctor looks for the cause on this machine." >&2; \
 	    exit $$status; }
+
+draw: $(VENV)/installed
+	@$(IN)/python -m lenet_lab draw $(if $(MODEL),--model $(MODEL))
 
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
@@ -52,7 +56,7 @@ benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
 # For maintainers. `notebooks` runs the committed notebooks again on MNIST (NAMES=5_honest_figures.ipynb for one),
-# `student` then writes the student edition (docs/teaching.md), `screenshots` photographs TensorBoard, `pins` chooses new
+# `student` then writes the student edition (docs/teaching.md), `screenshots` photographs TensorBoard and the page of `draw`, `pins` chooses new
 # exact versions. (With UPGRADE= in its call, `pins` keeps the versions that are there and only adds what is missing.)
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks $(NAMES)
@@ -62,6 +66,7 @@ student: $(VENV)/installed
 
 screenshots: $(VENV)/installed
 	$(IN)/python tools/browser.py
+	$(IN)/python tools/drawing.py
 
 UPGRADE := --upgrade
 pins:

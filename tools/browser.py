@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from lenet_lab.paths import numbered_paths
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -57,14 +57,21 @@ def tensorboard(logdir: Path, run: str) -> Iterator[str]:
 
 
 @contextmanager
-def page() -> Iterator["Page"]:
-    """Open a page in a new browser."""
+def browser() -> Iterator["Browser"]:
+    """Start a browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        yield browser.new_page(viewport={"width": 1400, "height": 900})
-        browser.close()
+        started = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        yield started
+        started.close()
+
+
+@contextmanager
+def page() -> Iterator["Page"]:
+    """Open a page in a new browser."""
+    with browser() as started:
+        yield started.new_page(viewport={"width": 1400, "height": 900})
 
 
 def open_graph(page: "Page", address: str, run: str) -> None:

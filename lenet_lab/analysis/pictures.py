@@ -2,10 +2,10 @@
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from lenet_lab.analysis.inference import predict
@@ -60,7 +60,7 @@ def predict_image(model: Model, path: str | Path) -> Prediction:
     return Prediction(image, predict(model, image[None])[0])
 
 
-def read_digit(path: str | Path) -> np.ndarray:
+def read_digit(picture: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """Convert a picture of a digit to MNIST's form.
 
     The digit becomes grey on black, is cropped, scaled to fit 20x20 pixels, and
@@ -70,8 +70,10 @@ def read_digit(path: str | Path) -> np.ndarray:
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        A file in any format that Pillow reads.
+    picture : str, pathlib.Path or binary file
+        In any format that Pillow reads.
+    name : str, optional
+        What errors call the picture; by default its path.
 
     Returns
     -------
@@ -84,42 +86,45 @@ def read_digit(path: str | Path) -> np.ndarray:
         If the picture can't be read, is animated, too large or too small, is
         empty, or shows several digits.
     """
-    ink = _ink(_read_grey(path), path)
+    name = name or str(picture)
+    ink = _ink(_read_grey(picture, name), name)
     marks = _remove_specks(ink)
-    _refuse_several(marks, path)
+    _refuse_several(marks, name)
     rows, columns = (np.flatnonzero(marks.any(axis=axis)) for axis in (1, 0))
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return _centre(_fit(box)).ravel()
 
 
-def _read_grey(path: str | Path) -> np.ndarray:
+def _read_grey(picture: str | Path | BinaryIO, name: str) -> np.ndarray:
     """Read a picture as float [rows, columns] in [0, 1], not larger than the working side."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on files that are refused here or read all the same
-            with Image.open(path) as picture:
-                _check_kind(picture, path)
-                upright = ImageOps.exif_transpose(picture)  # phones store the orientation beside the pixels
+            with Image.open(picture) as opened:
+                _check_kind(opened, name)
+                upright = ImageOps.exif_transpose(opened)  # phones store the orientation beside the pixels
                 grey = _to_grey(upright)
         grey.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
         return np.asarray(grey, np.float64) / 255
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist; expected a picture of a digit") from error
+        raise ImageError(f"{name} does not exist; expected a picture of a digit") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} can't be read as a picture; expected PNG, JPEG or the like") from error
     except Exception as error:  # a damaged file can make Pillow raise almost anything
-        raise ImageError(f"{path} can't be read as a picture ({error}); expected PNG, JPEG or the like") from error
+        raise ImageError(f"{name} can't be read as a picture ({error}); expected PNG, JPEG or the like") from error
 
 
-def _check_kind(picture: Image.Image, path: str | Path) -> None:
+def _check_kind(picture: Image.Image, name: str) -> None:
     if picture.format == "EPS":  # Pillow would run it with Ghostscript
-        raise ImageError(f"{path} is an EPS file, which is a program; expected PNG, JPEG or the like")
+        raise ImageError(f"{name} is an EPS file, which is a program; expected PNG, JPEG or the like")
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # a phone's JPEG with previews behind the photo
-        raise ImageError(f"{path} has {frames} frames, expected a still picture")
+        raise ImageError(f"{name} has {frames} frames, expected a still picture")
     if picture.width * picture.height > MAX_PIXELS:
         raise ImageError(
-            f"{path} has {picture.width} x {picture.height} pixels, expected at most {MAX_PIXELS:,}; make it smaller"
+            f"{name} has {picture.width} x {picture.height} pixels, expected at most {MAX_PIXELS:,}; make it smaller"
         )
 
 
@@ -133,12 +138,12 @@ def _to_grey(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, picture).convert("L")
 
 
-def _ink(grey: np.ndarray, path: str | Path) -> np.ndarray:
+def _ink(grey: np.ndarray, name: str) -> np.ndarray:
     """Find the ink, float [rows, columns] in [0, 1]: the difference from the background, as the edges show it."""
     rows, columns = grey.shape
     if min(rows, columns) < MIN_SIDE:
         raise ImageError(
-            f"{path} is too small or too narrow: at the working size of {columns} x {rows} pixels, "
+            f"{name} is too small or too narrow: at the working size of {columns} x {rows} pixels, "
             f"expected at least {MIN_SIDE} x {MIN_SIDE}; crop it around the digit"
         )
     y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
@@ -155,7 +160,7 @@ def _ink(grey: np.ndarray, path: str | Path) -> np.ndarray:
     strongest = np.quantile(difference, 0.995)
     if strongest < max(MIN_CONTRAST, 2 * noise):
         raise ImageError(
-            f"{path} shows no digit, since nothing stands out from the background by {MIN_CONTRAST:.0%}; "
+            f"{name} shows no digit, since nothing stands out from the background by {MIN_CONTRAST:.0%}; "
             "expected one dark digit on light paper or the reverse"
         )
     ink = np.clip(difference / strongest, 0, 1)
@@ -171,7 +176,7 @@ def _remove_specks(ink: np.ndarray) -> np.ndarray:
     return marks
 
 
-def _refuse_several(marks: np.ndarray, path: str | Path) -> None:
+def _refuse_several(marks: np.ndarray, name: str) -> None:
     """Refuse two tall marks side by side or one above the other; a single digit may have several strokes."""
     boxes = [box for box in ndimage.find_objects(marks) if box]
     rows = [slice_.indices(marks.shape[0])[:2] for slice_, _ in boxes]
@@ -182,7 +187,7 @@ def _refuse_several(marks: np.ndarray, path: str | Path) -> None:
             above = first[0].stop < second[0].start
             heights = [box[0].stop - box[0].start for box in (first, second)]
             if (beside and min(heights) > 0.6 * height) or (above and min(heights) > 0.35 * height):
-                raise ImageError(f"{path} shows several digits, expected one; crop it")
+                raise ImageError(f"{name} shows several digits, expected one; crop it")
 
 
 def _fit(box: np.ndarray) -> np.ndarray:
