@@ -123,7 +123,8 @@ def test_the_runs_are_offered_the_one_saved_last_first(logs, tmp_path):
     assert [network["path"] for network in found] == [
         named, str(KEPT_MODEL), str(logs / "softmax" / "run_01" / "model.ckpt")
     ]  # fmt: skip
-    assert found[1]["name"].startswith("notebook 6: LeNet-5") and "trained on unknown data" in found[0]["name"]
+    assert found[1]["place"] == "Notebook 6's network" and found[1]["data"] == "MNIST"
+    assert found[0]["place"] == str(logs / "lenet5" / "run_01") and found[0]["data"] == "unknown data"
     assert [network["path"] for network in Networks([], tmp_path / "nowhere").find()] == [str(KEPT_MODEL)]
 
 
@@ -433,7 +434,7 @@ def verdict(page, panel=0):
 
 
 def percents(page):
-    return [float(text.rstrip("%")) for text in page.locator(".percent").all_inner_texts()]
+    return [float(text.rstrip("%")) for text in page.locator(".percent").all_inner_texts() if text]
 
 
 def message(page):
@@ -506,7 +507,7 @@ def test_a_click_on_a_map_shows_its_filter_and_what_excites_it(page, kept):
     detail = page.get_by_role("complementary")
     detail.get_by_text("Its highest value is").wait_for()
     assert detail.get_by_role("heading").inner_text() == "layer2 ReLU, map 5 of 16"
-    assert "5x5 weights for each of the 6 maps" in detail.inner_text()
+    assert "Its filter: 5x5 for each of the 6 maps before it." in detail.inner_text()
     assert detail.locator(".filter canvas").count() == 6
     colours = detail.locator(".filter canvas").evaluate_all(
         "all => all.map(one => [...one.getContext('2d').getImageData(0, 0, 5, 5).data])"
@@ -535,7 +536,7 @@ def test_a_unit_stays_open_while_one_draws_on_and_says_when_nothing_excites_it(p
         drawing.draw(page, drawing.HANDS[hand][digit], every=4)
         drawing.wait_until_read(page)
         values.add(page.locator(".detail .value").inner_text())
-    assert "Nothing in this picture excites it." in values and len(values) > 2
+    assert "Its value is 0.00: its ReLU is off, so no pixel acts on it." in values and len(values) > 2
 
 
 @pytest.mark.browser
@@ -550,6 +551,68 @@ def test_one_can_draw_with_the_keyboard(page):
     page.keyboard.press("Control+z")
     drawing.wait_until_read(page)
     assert verdict(page) == "?" and page.get_by_text("Draw a digit here").is_visible()
+
+
+@pytest.mark.browser
+def test_undo_brings_back_what_was_there_before(page):
+    draw(page, "5")
+    whole = percents(page)
+    page.get_by_role("button", name="Undo").click()
+    drawing.wait_until_read(page)
+    without = percents(page)
+    page.get_by_role("button", name="Clear").click()
+    drawing.draw(page, drawing.HANDS["hand 1"]["5"][:-1])
+    drawing.wait_until_read(page)
+    assert percents(page) == without != whole
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Test digit").click()
+    page.get_by_text("labelled").wait_for()
+    for _ in range(2):  # the test digit, then the second time that the paper was cleared
+        page.get_by_role("button", name="Undo").click()
+    drawing.wait_until_read(page)
+    assert percents(page) == without and message(page) == ""
+    for _ in range(20):  # more often than anything was done
+        page.keyboard.press("Control+z")
+    drawing.wait_until_read(page)
+    assert verdict(page) == "?" and percents(page) == []
+
+
+@pytest.mark.browser
+def test_clearing_lifts_the_pen_and_what_cannot_be_read_leaves_no_verdict(page):
+    draw(page, "3")
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.keyboard.press("Control+z")
+    page.mouse.move(box["x"] + 90, box["y"] + 90)  # the stroke is over
+    page.mouse.up()
+    drawing.wait_until_read(page)
+    assert verdict(page) == "3"
+    drawing.draw(page, [[[268, 30], [266, 100], [264, 250]]])  # a tall stroke beside it
+    drawing.wait_until_read(page)
+    assert message(page) == "The drawing shows several digits, expected one; leave only one of them."
+    assert verdict(page) == "?" and percents(page) == [] and not np.any(shown_greys(page)[0])
+    page.get_by_role("button", name="Clear").click()
+    page.locator("#canvas").click()  # a dot
+    drawing.wait_until_read(page)
+    assert message(page).startswith("The drawing shows no digit, since too little stands out from the background")
+    page.get_by_role("application").press(" ")
+    page.get_by_role("button", name="Clear").press("Enter")
+    page.get_by_role("application").press("ArrowDown")  # with the pen up
+    drawing.wait_until_read(page)
+    assert page.get_by_text("Draw a digit here").is_visible()
+
+
+@pytest.mark.browser
+def test_a_digit_as_large_as_the_paper_is_read(page):
+    large = [
+        [[140 + 1.6 * (x - 140), 140 + 1.6 * (y - 140)] for x, y in points] for points in drawing.HANDS["hand 1"]["3"]
+    ]
+    assert np.min(large[0]) < 0  # the mouse leaves the paper and comes back
+    drawing.draw(page, large)
+    drawing.wait_until_read(page)
+    assert verdict(page) == "3"
 
 
 @pytest.mark.browser
@@ -577,20 +640,25 @@ def test_two_networks_are_compared_on_the_same_drawing(page):
     drawing.wait_until_read(page)
     assert verdict(page, 0) == "5" and verdict(page, 1) == "0"  # an untrained one gives 10% to each
     assert page.locator(".panel").nth(1).locator("legend").all_inner_texts() == ["logits: 10 values"]
-    page.get_by_role("radio", name="logits, value 4 of 10", exact=True).click()
+    page.get_by_role("radio", name="logits, digit 3", exact=True).click()
     page.locator(".detail .filter canvas").wait_for()
-    assert "28x28 weights" in page.locator(".detail").inner_text()
+    assert "Its weights: 28x28." in page.locator(".detail").inner_text()
+    assert page.get_by_label("Compare with").locator("option", has_text="Notebook 6's").is_disabled()
     page.get_by_label("Compare with").select_option("")
     page.locator(".panel").nth(1).wait_for(state="detached")
-    assert page.get_by_role("complementary").count() == 0
+    assert page.get_by_role("complementary").count() == 0  # the other network has no such layer
+    page.get_by_role("radio", name="layer2 ReLU, map 5 of 16").click()
+    page.get_by_label("Network").select_option(label="logs/lenet5/run_01: a model, trained on unknown data")
+    page.get_by_role("heading", name="logs/lenet5/run_01").wait_for()
+    assert page.get_by_role("complementary").get_by_role("heading").inner_text() == "layer2 ReLU, map 5 of 16"
 
 
 @pytest.mark.browser
 def test_test_digits_are_named_with_their_data(page, kept, small):
     page.get_by_role("button", name="Misread digit").click()
-    page.get_by_text("of stand-in digits: a").wait_for()
+    page.get_by_text("of stand-in digits, labelled").wait_for()
     drawing.wait_until_read(page)
-    number, label = re.fullmatch(r"Test digit (\d+) of stand-in digits: a (\d)\.", message(page)).groups()
+    number, label = re.fullmatch(r"Test digit (\d+) of stand-in digits, labelled (\d)\.", message(page)).groups()
     assert int(label) == small.test.labels[int(number)].argmax() and verdict(page) != label
     expected = predict(kept.model, small.test.images[[int(number)]])[0]
     np.testing.assert_allclose(percents(page), 100 * expected, atol=0.051)
@@ -627,11 +695,11 @@ def test_photos_are_opened_dropped_and_pasted_and_bad_ones_refused(page, tmp_pat
     }"""
     seven = list(encoded(picture("7")))
     page.evaluate(give, ["drop", "seven.png", seven])
-    page.get_by_text("seven.png", exact=True).wait_for()
+    page.get_by_text("seven.png.").wait_for()
     drawing.wait_until_read(page)
     assert verdict(page) == "7"
     page.evaluate(give, ["paste", "image.png", list(encoded(picture("2")))])
-    page.get_by_text("the pasted picture").wait_for()
+    page.get_by_text("The pasted picture.").wait_for()
     drawing.wait_until_read(page)
     assert verdict(page) == "2"
     page.evaluate(give, ["drop", "", []])

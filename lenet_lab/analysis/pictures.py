@@ -160,7 +160,7 @@ def _ink(grey: np.ndarray, name: str) -> np.ndarray:
     strongest = np.quantile(difference, 0.995)
     if strongest < max(MIN_CONTRAST, 2 * noise):
         raise ImageError(
-            f"{name} shows no digit, since nothing stands out from the background by {MIN_CONTRAST:.0%}; "
+            f"{name} shows no digit, since too little stands out from the background; "
             "expected one dark digit on light paper or the reverse"
         )
     ink = np.clip(difference / strongest, 0, 1)
@@ -187,7 +187,7 @@ def _refuse_several(marks: np.ndarray, name: str) -> None:
             above = first[0].stop < second[0].start
             heights = [box[0].stop - box[0].start for box in (first, second)]
             if (beside and min(heights) > 0.6 * height) or (above and min(heights) > 0.35 * height):
-                raise ImageError(f"{name} shows several digits, expected one; crop it")
+                raise ImageError(f"{name} shows several digits, expected one; leave only one of them")
 
 
 def _fit(box: np.ndarray) -> np.ndarray:

@@ -160,18 +160,13 @@ class Networks:
         Returns
         -------
         list of dict
-            `path`, `name` for a menu, and what `describe_model` tells of it.
+            `path`; `place`, a short name; `title` and `data`; and `test_accuracy`,
+            in [0, 1] or None, all as `describe_model` tells of the network.
         """
         saved = self.logs.rglob(f"{MODEL_FILE}.index")
         newest_first = sorted(saved, key=os.path.getmtime, reverse=True)
         paths = [*map(Path, self.named), KEPT_MODEL, *(path.with_suffix("") for path in newest_first)]
-        networks = []
-        for path in dict.fromkeys(paths):
-            about = describe_model(path)
-            where = "notebook 6" if path == KEPT_MODEL else path.parent
-            networks.append(
-                about | {"path": str(path), "name": f"{where}: {about['title']}, trained on {about['data']}"}
-            )
+        networks = [_describe(path) for path in dict.fromkeys(paths)]
         self._offered.update(network["path"] for network in networks)
         return networks
 
@@ -195,3 +190,15 @@ class Networks:
         if self._opened.get(path, (None,))[0] != saved_at:
             self._opened[path] = saved_at, Network(path)
         return self._opened[path][1]
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    about = describe_model(path)
+    accuracy = about.get("test_accuracy")
+    return {
+        "path": str(path),
+        "place": "Notebook 6's network" if path == KEPT_MODEL else str(path.parent),
+        "title": str(about["title"]),
+        "data": str(about["data"]),
+        "test_accuracy": accuracy if isinstance(accuracy, float) and 0 <= accuracy <= 1 else None,
+    }

@@ -63,7 +63,7 @@ def serve(named: Sequence[str] = (), port: int = 0, open_browser: bool = True) -
         networks.open(network["path"])
     sockets = listen(port)
     address = f"http://{ADDRESS}:{sockets[0].getsockname()[1]}/"
-    print(f"Network: {found[0]['name']}")
+    print(f"{found[0]['place']}: {found[0]['title']}, trained on {found[0]['data']}")
     print(f"Draw a digit at {address} (Ctrl-C stops the server.)", flush=True)
     if open_browser:
         # In a thread of its own, since a browser without windows would keep this one until it is closed.
@@ -254,7 +254,7 @@ class Read(Handler):
             return self.settings["digits"].image(int(self.number("digit", 0, 1e6)))
         if not self.request.body:
             raise LabError("there is no picture; draw a digit")
-        return read_digit(io.BytesIO(self.request.body), self.get_query_argument("name", "")[:200] or "the drawing")
+        return read_digit(io.BytesIO(self.request.body), self.get_query_argument("name", "")[:200] or "The drawing")
 
 
 def disturb(image: np.ndarray, noise: float, right: float, down: float) -> np.ndarray:

@@ -2,8 +2,8 @@
 // The networks run in the server; no network is computed here.
 
 import {
-  $, clearCanvas, clearExcitation, clearPanel, grey, makeDetail, makePanel, markStale, paint, showExcitation,
-  showFilter, showReading, takeColours,
+  $, clearExcitation, clearPanel, makeDetail, makePanel, removeDetail, showExcitation, showFilter, showReading,
+  takeColours,
 } from "./panels.js";
 import { clear, drawingAsPgm, picture, putDigit, putPhoto, save, startPaper, undo } from "./paper.js";
 
@@ -11,7 +11,7 @@ const SLIDERS = ["noise", "right", "down"];
 
 let networks = []; // all that can be chosen
 let panels = []; // one for each that is chosen
-let chosen = null; // the unit whose details are shown: {panel, layer, unit, radio, element}
+let chosen = null; // the unit whose details are shown: {panel, layer, unit, element, value}
 
 // The server
 
@@ -25,8 +25,19 @@ async function ask(address, options) {
 
 const askFor = async (address, query = {}) => (await ask(`${address}?${new URLSearchParams(query)}`)).json();
 
+// Messages
+
 function say(text) {
-  if ($("#message").textContent !== text) $("#message").textContent = text; // else it would be announced again
+  const sentence = text && !/([.?]| draw)$/.test(text) ? `${text}.` : text; // the server's have no full stop
+  if ($("#message").textContent !== sentence) $("#message").textContent = sentence; // else it would be announced again
+}
+
+// Announces a text to those who can't see the page, once the hand rests.
+let pause = 0;
+
+function speak(text) {
+  clearTimeout(pause);
+  pause = setTimeout(() => ($("#announcement").textContent = text), 600);
 }
 
 // Reading. Changes that come while the server reads are read together afterwards.
@@ -46,8 +57,8 @@ async function update() {
       await read();
       performance.measure("reading", { start });
     } catch (error) {
+      showNothing();
       say(error.message);
-      panels.forEach((panel) => markStale(panel, true));
     }
   }
   reading = false;
@@ -56,8 +67,7 @@ async function update() {
 
 async function read() {
   const [asked, unit, read] = [panels, chosen, picture];
-  if (!read) return showNothing();
-  if (!asked.length) return;
+  if (!read || !asked.length) return showNothing();
   const body = read.kind === "drawing" ? drawingAsPgm() : read.body;
   const response = await ask(`read?${queryFor(asked, unit, read)}`, { method: "POST", body });
   const values = new Float32Array(await response.arrayBuffer());
@@ -81,28 +91,24 @@ function show(values) {
   let place = 0;
   const take = (count) => values.subarray(place, (place += count));
   const image = take(28 * 28);
-  paint($("#seen"), (pixel) => grey(image[pixel]));
-  for (const panel of panels) showReading(panel, take);
+  for (const panel of panels) showReading(panel, image, take);
   if (chosen) showExcitation(chosen, image, take(28 * 28));
-  const digit = picture.kind === "digit";
-  say(digit ? `Test digit ${picture.number} of ${picture.data}: a ${picture.label}.` : picture.name ?? "");
-  announce();
+  say(describePicture());
+  speak([...panels.map((panel) => panel.verdict), chosen?.value].join(" "));
+}
+
+function describePicture() {
+  const { kind, number, data, label, name } = picture;
+  const what = kind === "digit" ? `Test digit ${number} of ${data}, labelled ${label}.` : name ? `${name}.` : "";
+  const harder = SLIDERS.some((slider) => Number($(`#${slider}`).value));
+  return harder ? `${what} Made harder by noise or a shift.`.trim() : what;
 }
 
 function showNothing() {
-  clearCanvas($("#seen"));
   panels.forEach(clearPanel);
   if (chosen) clearExcitation(chosen);
   say("");
-  announce();
-}
-
-// Once the hand rests, the verdicts are announced to those who can't see them.
-let pause = 0;
-
-function announce() {
-  clearTimeout(pause);
-  pause = setTimeout(() => ($("#announcement").textContent = panels.map((panel) => panel.verdict).join(" ")), 600);
+  speak("");
 }
 
 // Networks
@@ -110,57 +116,71 @@ function announce() {
 async function listNetworks() {
   ({ networks } = await askFor("networks"));
   for (const menu of [$("#network"), $("#other")]) {
-    for (const { name, path } of networks) menu.add(new Option(name, path));
+    for (const { place, title, data, path } of networks) menu.add(new Option(`${place}: ${title}, trained on ${data}`, path));
     menu.addEventListener("change", () => chooseNetworks().catch((error) => say(error.message)));
   }
   await chooseNetworks();
 }
 
-const chosenPaths = () => [...new Set([$("#network").value, $("#other").value].filter((path) => path))];
+const chosenPaths = () => [$("#network").value, $("#other").value].filter((path) => path);
 
 async function chooseNetworks() {
+  for (const option of $("#other").options) option.disabled = option.value === $("#network").value;
+  if ($("#other").selectedOptions[0].disabled) $("#other").value = "";
   const paths = chosenPaths();
   const layers = await Promise.all(paths.map((network) => askFor("layers", { network })));
   if (paths.join("\n") !== chosenPaths().join("\n")) return; // chosen anew meanwhile
+  const open = chosen;
   closeDetail();
   panels = paths.map((path, number) => {
     const about = networks.find((network) => network.path === path);
-    return makePanel(about, layers[number].layers, openDetail);
+    return makePanel(about, layers[number].layers, clickUnit);
   });
   $("#panels").replaceChildren(...panels.map((panel) => panel.element));
+  if (open) openAgain(open);
   update();
 }
 
 // Details of a unit
 
-async function openDetail(unit) {
+function clickUnit(unit) {
+  const same = chosen?.layer === unit.layer && chosen.unit === unit.unit;
   closeDetail();
+  if (!same) openDetail(unit); // a second click closes it
+}
+
+function openDetail(unit) {
   chosen = unit;
-  chosen.radio.checked = true;
-  makeDetail(unit, () => {
-    closeDetail();
-    unit.radio.focus();
-  });
+  makeDetail(unit, leaveDetail);
   update();
-  try {
-    const query = { network: unit.panel.path, layer: unit.layer.title, unit: unit.unit };
-    showFilter(unit, (await askFor("filter", query)).filter);
-  } catch (error) {
-    say(error.message);
-  }
+  const query = { network: unit.panel.path, layer: unit.layer.title, unit: unit.unit };
+  askFor("filter", query).then(({ filter }) => showFilter(unit, filter), (error) => say(error.message));
+}
+
+// Opens a unit of the same place after other networks were chosen: in the same network, or else in the first one.
+function openAgain({ panel: { path }, layer: { title }, unit }) {
+  const panel = panels.find((panel) => panel.path === path) ?? panels[0];
+  const layer = panel.layers.find((layer) => layer.title === title);
+  if (layer?.units[unit]) openDetail({ panel, layer, unit });
 }
 
 function closeDetail() {
-  if (!chosen) return;
-  chosen.element.remove();
-  chosen.radio.checked = false;
+  if (chosen) removeDetail(chosen);
   chosen = null;
+}
+
+// Closes the details; the focus goes back to the unit if it was in them.
+function leaveDetail() {
+  const { layer, unit, element } = chosen;
+  const inside = element.contains(document.activeElement);
+  closeDetail();
+  if (inside) $("input", layer.units[unit]).focus();
 }
 
 // Buttons and sliders
 
 async function putRandomDigit(query) {
-  say("Looking for a test digit; the first time, this takes some seconds.");
+  say("Looking for a test digit. The first time, this takes some seconds.");
   try {
     putDigit(await askFor("digit", query));
   } catch (error) {
@@ -173,24 +193,29 @@ function showSliders() {
   update();
 }
 
+function resetSliders() {
+  for (const name of SLIDERS) $(`#${name}`).value = 0;
+  showSliders();
+}
+
 function startControls() {
   $("#clear").addEventListener("click", clear);
   $("#undo").addEventListener("click", undo);
   $("#save").addEventListener("click", save);
   $("#random").addEventListener("click", () => putRandomDigit({}));
-  $("#misread").addEventListener("click", () => putRandomDigit({ network: $("#network").value }));
+  $("#misread").addEventListener("click", () => {
+    resetSliders();
+    putRandomDigit({ network: $("#network").value });
+  });
   $("#photo").addEventListener("change", (event) => {
     const [file] = event.target.files;
     if (file) putPhoto(file, file.name);
     event.target.value = ""; // so that the same photo can be chosen again
   });
   for (const name of SLIDERS) $(`#${name}`).addEventListener("input", showSliders);
-  $("#reset").addEventListener("click", () => {
-    for (const name of SLIDERS) $(`#${name}`).value = 0;
-    showSliders();
-  });
+  $("#reset").addEventListener("click", resetSliders);
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && chosen) $(".close", chosen.element).click();
+    if (event.key === "Escape" && chosen) leaveDetail();
     if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -201,6 +226,6 @@ function startControls() {
 
 takeColours();
 startControls();
-startPaper(update, say);
+startPaper({ onChange: update, onMessage: say, onSpeech: speak });
 showSliders();
 listNetworks().catch((error) => say(error.message));

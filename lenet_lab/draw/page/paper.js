@@ -1,23 +1,31 @@
-// The paper: a drawing, a photo or a test digit. `picture` says which, and `picture.body` is what the server reads.
+// The paper: a drawing, a photo or a test digit lies on it. Points are in units of 1/280 of its side.
 
-const MAX_BODY = 1_000_000; // bytes, as in server.py
-const PEN_WIDTH = 20; // of the paper's 280; MNIST's strokes are about as wide
-const KEY_STEP = 10; // of the paper's 280, for each press of an arrow key
+const MAX_BODY = 1_000_000; // bytes of a picture, as in server.py
+const SIDE = 280; // of the paper, and of the picture of it that the server reads
+const MARGIN = 26; // around the paper in that picture: `predict` takes the border for the background
+const PEN_WIDTH = 20; // of a digit as high as the paper; MNIST's strokes are about as wide
+const KEY_STEP = 10; // for each press of an arrow key
 const PHOTO_SIDE = 800; // pixels, to which a photo of more than MAX_BODY is reduced
+const MOST_UNDO = 100;
 
-const canvas = document.querySelector("#canvas");
-const context = canvas.getContext("2d", { willReadFrequently: true });
-const pen = document.querySelector("#pen");
-
-// null, {kind: "drawing"}, {kind: "photo", body, name} or {kind: "digit", number, label, data}
+// null, {kind: "drawing", strokes}, {kind: "photo", body, name, bitmap} or {kind: "digit", number, label, data, pixels};
+// a stroke is an array of points [x, y]
 export let picture = null;
 
-let strokes = []; // of the drawing: arrays of points [x, y]
+let past = []; // what lay there before, for `undo`
 let changed = () => {};
 let say = () => {};
+let speak = () => {};
 
-export function startPaper(onChange, onMessage) {
-  [changed, say] = [onChange, onMessage];
+const canvas = document.querySelector("#canvas");
+const screen = canvas.getContext("2d"); // what one sees
+screen.scale(canvas.width / SIDE, canvas.height / SIDE);
+const copy = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true }); // what the server reads
+const shrink = 1 - (2 * MARGIN) / SIDE;
+
+// `onChange` is called after each change, `onMessage` with a text to show, `onSpeech` with one to announce only.
+export function startPaper({ onChange, onMessage, onSpeech }) {
+  [changed, say, speak] = [onChange, onMessage, onSpeech];
   canvas.addEventListener("pointerdown", startStroke);
   canvas.addEventListener("pointermove", goOn);
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (drawing = false));
@@ -27,70 +35,85 @@ export function startPaper(onChange, onMessage) {
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", takeFile);
   document.addEventListener("paste", takeFile);
-  clear();
+  lay(null);
+}
+
+// Puts something new on the paper.
+function put(next) {
+  past = [...past, picture].slice(-MOST_UNDO);
+  lay(next);
 }
 
 export function clear() {
-  strokes = [];
-  put(null);
+  if (picture) put(null);
 }
 
 export function undo() {
-  if (picture?.kind !== "drawing" || strokes.length < 2) return clear();
-  strokes.pop();
-  put({ kind: "drawing" });
-  strokes.forEach(drawStroke);
+  lay(past.pop() ?? null);
 }
 
-// The drawing as the server reads it: its grey values behind a short header (PGM). They are those of the PNG that
-// `save` gives, but a browser makes a PNG when it has nothing else to do, which while one draws is late.
-export function drawingAsPgm() {
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  const grey = new Uint8Array(data.length / 4).map((_, pixel) => data[4 * pixel]);
-  return new Blob([`P5 ${canvas.width} ${canvas.height} 255\n`, grey]);
+function lay(what) {
+  picture = what;
+  liftPen();
+  for (const context of [screen, copy]) {
+    context.fillStyle = "white";
+    context.fillRect(0, 0, SIDE, SIDE);
+  }
+  picture?.strokes?.forEach(drawStroke);
+  picture?.pixels?.forEach(drawPixel);
+  if (picture?.bitmap) drawPhoto(picture.bitmap);
+  document.querySelector("#hint").hidden = picture !== null;
+  changed();
 }
 
-export async function save() {
-  if (picture?.kind !== "drawing") return say("There is no drawing to save. Draw a digit first.");
-  const png = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  const link = document.createElement("a");
-  Object.assign(link, { href: URL.createObjectURL(png), download: "digit.png" });
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
-
-export function putDigit(digit) {
-  strokes = [];
-  put({ kind: "digit", ...digit });
-  digit.pixels.forEach((ink, pixel) => {
-    context.fillStyle = `rgb(${255 - ink} ${255 - ink} ${255 - ink})`;
-    const side = canvas.width / 28;
-    context.fillRect((pixel % 28) * side, Math.floor(pixel / 28) * side, side, side);
-  });
-}
+export const putDigit = (digit) => put({ kind: "digit", ...digit });
 
 export async function putPhoto(file, name) {
   const bitmap = await createImageBitmap(file).catch(() => null); // turned upright; null if the browser can't read it
   const body = file.size > MAX_BODY && bitmap ? await reduce(bitmap) : file;
   if (body.size > MAX_BODY) return say(`${name} has more than 1 MB, and this browser can't reduce it. Make it smaller.`);
-  strokes = [];
-  put({ kind: "photo", body, name });
-  if (bitmap) drawInside(context, bitmap, canvas.width);
+  put({ kind: "photo", body, name, bitmap });
 }
 
-// Empties the paper and puts something new on it.
-function put(what) {
-  picture = what;
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  document.querySelector("#hint").hidden = picture !== null;
-  changed();
+// The drawing as the server reads it: its grey values behind a short header (PGM). They are those of the PNG that
+// `save` gives, but a browser makes a PNG only when it has nothing else to do, which while one draws is late.
+export function drawingAsPgm() {
+  const { data } = copy.getImageData(0, 0, SIDE, SIDE);
+  const grey = new Uint8Array(SIDE * SIDE).map((_, pixel) => data[4 * pixel]);
+  return new Blob([`P5 ${SIDE} ${SIDE} 255\n`, grey]);
 }
 
-function drawInside(target, bitmap, side) {
-  const scale = side / Math.max(bitmap.width, bitmap.height);
+export async function save() {
+  if (picture?.kind !== "drawing") return say("There is no drawing to save. Draw a digit first.");
+  const link = document.createElement("a");
+  Object.assign(link, { href: URL.createObjectURL(await copy.canvas.convertToBlob()), download: "digit.png" });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function drawStroke(points) {
+  for (const context of [screen, copy]) {
+    context.save();
+    if (context === copy) context.transform(shrink, 0, 0, shrink, MARGIN, MARGIN);
+    Object.assign(context, { lineWidth: PEN_WIDTH, lineCap: "round", lineJoin: "round", strokeStyle: "black" });
+    context.beginPath();
+    context.moveTo(...points[0]);
+    points.forEach((point) => context.lineTo(...point)); // from the first point to itself: a dot
+    context.stroke();
+    context.restore();
+  }
+}
+
+function drawPixel(ink, pixel) {
+  const side = SIDE / 28;
+  screen.fillStyle = `rgb(${255 - ink} ${255 - ink} ${255 - ink})`;
+  screen.fillRect((pixel % 28) * side, Math.floor(pixel / 28) * side, side, side);
+}
+
+function drawPhoto(bitmap) {
+  const scale = SIDE / Math.max(bitmap.width, bitmap.height);
   const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-  target.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
+  screen.drawImage(bitmap, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
 }
 
 async function reduce(bitmap) {
@@ -105,77 +128,73 @@ async function reduce(bitmap) {
 
 // A file that was dropped or pasted.
 function takeFile(event) {
-  const files = (event.dataTransfer ?? event.clipboardData).files;
+  const { files } = event.dataTransfer ?? event.clipboardData;
   if (event.type === "paste" && !files.length) return; // text, for example
   event.preventDefault();
   if (files.length !== 1) return say(`${files.length} files were dropped. Drop one photo of a digit.`);
-  putPhoto(files[0], event.type === "paste" ? "the pasted picture" : files[0].name);
+  putPhoto(files[0], event.type === "paste" ? "The pasted picture" : files[0].name);
 }
 
-// Drawing with mouse, pen or finger
+// Strokes
+
+function newStroke(point) {
+  put({ kind: "drawing", strokes: [...(picture?.strokes ?? []), [point]] });
+}
+
+function lengthen(point) {
+  const stroke = picture.strokes.at(-1);
+  drawStroke([stroke.at(-1), point]);
+  stroke.push(point);
+  changed();
+}
+
+function liftPen() {
+  drawing = false;
+  pen.classList.remove("down");
+}
+
+// With the mouse, a pen or a finger
 
 let drawing = false;
 
 function startStroke(event) {
   if (!event.isPrimary || event.button !== 0) return; // a second finger, another button
   canvas.setPointerCapture(event.pointerId);
-  drawing = true;
   newStroke(pointOf(event));
+  drawing = true;
 }
 
 function goOn(event) {
-  if (!drawing || !event.isPrimary) return;
+  if (!event.isPrimary) return;
   const events = event.getCoalescedEvents?.() ?? []; // what the pointer did since the last frame
-  for (const each of events.length ? events : [event]) lengthen(pointOf(each));
+  for (const each of events.length ? events : [event]) if (drawing) lengthen(pointOf(each));
 }
 
 function pointOf(event) {
   const box = canvas.getBoundingClientRect();
-  return [
-    ((event.clientX - box.left) * canvas.width) / box.width,
-    ((event.clientY - box.top) * canvas.height) / box.height,
-  ];
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map(
+    (share) => SIDE * Math.min(1, Math.max(0, share)),
+  );
 }
 
-function newStroke(point) {
-  if (picture?.kind !== "drawing") {
-    strokes = [];
-    put({ kind: "drawing" });
-  }
-  strokes.push([point]);
-  drawStroke([point]);
-  changed();
-}
+// With the keyboard
 
-function lengthen(point) {
-  const stroke = strokes.at(-1);
-  drawStroke([stroke.at(-1), point]);
-  stroke.push(point);
-  changed();
-}
-
-function drawStroke(points) {
-  Object.assign(context, { lineWidth: PEN_WIDTH, lineCap: "round", lineJoin: "round", strokeStyle: "black" });
-  context.beginPath();
-  context.moveTo(...points[0]);
-  points.forEach((point) => context.lineTo(...point));
-  context.stroke();
-}
-
-// Drawing with the keyboard
-
-const place = [canvas.width / 2, canvas.height / 2]; // of the pen
+const pen = document.querySelector("#pen"); // where it is
+const place = [SIDE / 2, SIDE / 2];
 const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function pressKey(event) {
+  const down = pen.classList.contains("down");
   if (event.key === " ") {
-    pen.classList.toggle("down");
-    if (pen.classList.contains("down")) newStroke([...place]);
+    if (down) liftPen();
+    else newStroke([...place]);
+    pen.classList.toggle("down", !down);
+    speak(down ? "The pen is up." : "The pen is down.");
   } else if (event.key in moves) {
     moves[event.key].forEach((step, axis) => {
-      place[axis] = Math.min(canvas.width, Math.max(0, place[axis] + KEY_STEP * step));
+      place[axis] = Math.min(SIDE, Math.max(0, place[axis] + KEY_STEP * step));
     });
-    if (pen.classList.contains("down")) lengthen([...place]);
+    if (down) lengthen([...place]);
   } else return;
   event.preventDefault(); // of scrolling
   showPen();
@@ -183,8 +202,5 @@ function pressKey(event) {
 
 function showPen() {
   pen.hidden = !canvas.matches(":focus-visible"); // not for those who draw with a mouse
-  Object.assign(pen.style, {
-    left: `${(100 * place[0]) / canvas.width}%`,
-    top: `${(100 * place[1]) / canvas.height}%`,
-  });
+  Object.assign(pen.style, { left: `${(100 * place[0]) / SIDE}%`, top: `${(100 * place[1]) / SIDE}%` });
 }
