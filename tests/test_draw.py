@@ -648,7 +648,7 @@ def test_two_networks_are_compared_on_the_same_drawing(page):
     page.locator(".panel").nth(1).wait_for(state="detached")
     assert page.get_by_role("complementary").count() == 0  # the other network has no such layer
     page.get_by_role("radio", name="layer2 ReLU, map 5 of 16").click()
-    page.get_by_label("Network").select_option(label="logs/lenet5/run_01: a model, trained on unknown data")
+    page.get_by_label("Network", exact=True).select_option(label="logs/lenet5/run_01: a model, trained on unknown data")
     page.get_by_role("heading", name="logs/lenet5/run_01").wait_for()
     assert page.get_by_role("complementary").get_by_role("heading").inner_text() == "layer2 ReLU, map 5 of 16"
 
