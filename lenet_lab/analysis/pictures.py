@@ -179,14 +179,14 @@ def _remove_specks(ink: np.ndarray) -> np.ndarray:
 def _refuse_several(marks: np.ndarray, name: str) -> None:
     """Refuse two tall marks side by side or one above the other; a single digit may have several strokes."""
     boxes = [box for box in ndimage.find_objects(marks) if box]
-    rows = [slice_.indices(marks.shape[0])[:2] for slice_, _ in boxes]
-    height = max(end for _, end in rows) - min(start for start, _ in rows)
-    for first in boxes:
-        for second in boxes:
+    height = max(rows.stop for rows, _ in boxes) - min(rows.start for rows, _ in boxes)
+    tall = [box for box in boxes if box[0].stop - box[0].start > 0.35 * height]  # of thousands of marks, few are
+    for first in tall:
+        for second in tall:
             beside = first[1].stop < second[1].start
             above = first[0].stop < second[0].start
-            heights = [box[0].stop - box[0].start for box in (first, second)]
-            if (beside and min(heights) > 0.6 * height) or (above and min(heights) > 0.35 * height):
+            lower = min(box[0].stop - box[0].start for box in (first, second))
+            if above or (beside and lower > 0.6 * height):
                 raise ImageError(f"{name} shows several digits, expected one; leave only one of them")
 
 
