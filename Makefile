@@ -19,6 +19,7 @@ draw: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(IN)/python -m pytest $(TESTS)
+	$(if $(TESTS),,$(IN)/python -m pytest -n 0 -m alone)
 
 # Each of these reads its settings from pyproject.toml. `ruff format .` and `ruff check --fix .` mend what they can.
 check: $(VENV)/installed

@@ -1,5 +1,6 @@
 """Pictures of digits: how they are converted to MNIST's form, what is refused, the command line."""
 
+import time
 import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -127,6 +128,15 @@ def test_what_does_not_show_exactly_one_digit_is_refused(saved, tmp_path):
     for message, path in refused.items():
         with pytest.raises(ImageError, match=message):
             read_digit(path)
+
+
+def test_a_picture_of_thousands_of_marks_is_read_or_refused_at_once(saved):
+    spots = np.full((512, 512), 255, np.uint8)
+    for shift in ((2, 2), (2, 3), (3, 2), (3, 3)):
+        spots[shift[0] : -3 : 5, shift[1] : -3 : 5] = 0
+    start = time.perf_counter()
+    assert read_digit(saved(Image.fromarray(spots))).shape == (784,)
+    assert time.perf_counter() - start < 2  # comparing each of 10,000 marks with each took half a minute
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "tif", "bmp", "webp", "dds", "avif"])

@@ -63,12 +63,12 @@ def serve(named: Sequence[str] = (), port: int = 0, open_browser: bool = True) -
         networks.open(network["path"])
     sockets = listen(port)
     address = f"http://{ADDRESS}:{sockets[0].getsockname()[1]}/"
-    print(f"{found[0]['place']}: {found[0]['title']}, trained on {found[0]['data']}")
-    print(f"Draw a digit at {address} (Ctrl-C stops the server.)", flush=True)
-    if open_browser:
-        # In a thread of its own, since a browser without windows would keep this one until it is closed.
-        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     try:
+        print(f"{found[0]['place']}: {found[0]['title']}, trained on {found[0]['data']}")
+        print(f"Draw a digit at {address} (Ctrl-C stops the server.)", flush=True)
+        if open_browser:
+            # In a thread of its own, since a browser without windows would keep this one until it is closed.
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         asyncio.run(_serve(sockets, networks))
     except KeyboardInterrupt:
         print("\nStopped.")
@@ -127,9 +127,16 @@ class Handler(RequestHandler):
         host = self.request.host
         if host.rpartition(":")[0] not in HOSTS and host not in HOSTS:
             raise HTTPError(403, f"this server answers to {' and '.join(HOSTS)} only, not to {host!r}")
-        origin = self.request.headers.get("Origin", f"http://{host}")
+        headers = self.request.headers
+        origin = headers.get("Origin", f"http://{host}")
         if origin != f"http://{host}":
             raise HTTPError(403, f"this server answers its own page only, not {origin!r}")
+        # A picture or a script of another page comes without an origin. A link to this page may be anywhere.
+        if (
+            headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+            and headers.get("Sec-Fetch-Mode") != "navigate"
+        ):
+            raise HTTPError(403, "this server answers its own page only, not another website")
 
     def set_default_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -139,7 +146,8 @@ class Handler(RequestHandler):
         error = kwargs.get("exc_info", (None, None))[1]
         sentence = error.get_message() if isinstance(error, HTTPError) else None
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(sentence or f"the server can't do this ({status_code} {self._reason}); its terminal may say why")
+        where = "; its terminal says why" if status_code >= 500 else ""
+        self.finish(sentence or f"the server can't do this ({status_code} {self._reason}){where}")
 
     def log_exception(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if not isinstance(error, HTTPError):  # a refusal is for the page, a bug for the terminal

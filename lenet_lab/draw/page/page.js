@@ -71,7 +71,10 @@ async function read() {
   const body = read.kind === "drawing" ? drawingAsPgm() : read.body;
   const response = await ask(`read?${queryFor(asked, unit, read)}`, { method: "POST", body });
   const values = new Float32Array(await response.arrayBuffer());
-  if (asked === panels && unit === chosen && read === picture) show(values); // else the next reading is due
+  if (asked !== panels || unit !== chosen || read !== picture) return; // the next reading is due
+  const expected = 28 * 28 * (unit ? 2 : 1) + asked.reduce((sum, panel) => sum + panel.size, 0);
+  if (values.length !== expected) throw new Error("A network was saved again meanwhile. Reload the page");
+  show(values);
 }
 
 function queryFor(asked, unit, read) {

@@ -11,12 +11,14 @@ const copyOf = (template) => $(template).content.cloneNode(true).firstElementChi
 const isMap = (layer) => layer.shape.length === 3;
 const sizeOf = (layer) => (isMap(layer) ? layer.shape.slice(0, 2) : [1, 1]); // rows and columns of a unit
 const unitsOf = (layer) => layer.shape.at(-1);
+const valuesOf = (layer) => layer.shape.reduce((product, side) => product * side);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 
 // `about` is what the server tells of the network; `open` is called with the unit that is clicked.
 export function makePanel(about, layers, open) {
   const element = copyOf("#panel");
   const panel = { path: about.path, place: about.place, layers, element };
+  panel.size = layers.reduce((sum, layer) => sum + valuesOf(layer), 10); // of the server's answer; 10 probabilities
   $("h2", element).textContent = about.place;
   const tested = about.test_accuracy === null ? "" : `; reads ${percent(about.test_accuracy, 2)} of its test digits correctly`;
   $(".about", element).textContent = `${about.title}, trained on ${about.data}${tested}.`;
@@ -58,7 +60,7 @@ function nameOf(layer, unit) {
 export function showReading(panel, image, take) {
   paint($(".seen canvas", panel.element), (pixel) => grey(image[pixel]));
   for (const layer of panel.layers) {
-    layer.output = take(layer.shape.reduce((product, side) => product * side));
+    layer.output = take(valuesOf(layer));
     layer.range = [Math.min(...layer.output), Math.max(...layer.output)];
     layer.units.forEach((label, unit) => paintUnit($("canvas", label), layer, unit));
   }
