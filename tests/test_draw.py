@@ -399,17 +399,6 @@ def test_when_all_ports_are_in_use_the_message_names_them(monkeypatch):
     taken.close()
 
 
-@pytest.mark.network
-def test_control_c_ends_the_server_cleanly(tmp_path):
-    with drawing.server(cwd=tmp_path, stderr=subprocess.PIPE) as (address, process):
-        open_ = socket.create_connection(tuple(address.removeprefix("http://").rstrip("/").split(":")))
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
-        open_.close()
-    assert process.returncode == 0 and output.strip().endswith("Stopped.")
-    assert "Traceback" not in errors and "KeyboardInterrupt" not in errors
-
-
 # The page
 
 
@@ -480,7 +469,7 @@ def test_at_least_nine_in_ten_drawings_are_read_rightly(page):
     page.on("request", lambda request: requests.append(request.url))
     read = {}
     for hand, digit in DRAWINGS:
-        draw(page, digit, hand, every=2)  # half the points, to save time
+        draw(page, digit, hand, every=3)  # a third of the points, to save time
         read[hand, digit] = verdict(page) if not message(page) else message(page)
     wrong = {drawn: verdict for drawn, verdict in read.items() if drawn[1] != verdict}
     assert len(DRAWINGS) == 30 and len(wrong) <= 3, wrong
@@ -740,7 +729,7 @@ def test_a_second_browser_and_a_page_that_is_killed_do_not_disturb_the_first(pag
     killed = open_page()
     drawing.draw(killed, drawing.HANDS["hand 1"]["0"][:1])
     with pytest.raises(PlaywrightError):
-        killed.goto("chrome://crash")
+        killed.goto("chrome://crash", timeout=1000)
     draw(page, "4")
     draw(second, "6")
     assert verdict(page) == "4" and verdict(second) == "6"
@@ -777,11 +766,16 @@ def test_on_a_phone_a_finger_draws_and_the_verdict_is_on_the_first_screen(chromi
 
 
 @pytest.mark.browser
-def test_the_page_says_when_the_server_has_stopped(chromium, tmp_path):
+@pytest.mark.network
+def test_control_c_ends_the_server_cleanly_and_an_open_page_says_so(chromium, tmp_path):
     page = chromium.new_page()
-    with drawing.server(cwd=tmp_path) as (address, _):
+    with drawing.server(cwd=tmp_path, stderr=subprocess.PIPE) as (address, process):
         page.goto(address)
-        draw(page, "1")
+        draw(page, "1")  # the connection stays open
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 0 and output.strip().endswith("Stopped.")
+    assert "Traceback" not in errors and "KeyboardInterrupt" not in errors
     drawing.draw(page, drawing.HANDS["hand 1"]["1"])
     page.get_by_text("The server does not answer. Was it stopped?").wait_for()
     page.close()

@@ -43,8 +43,9 @@ def server(*arguments: str, **options: Any) -> Iterator[tuple[str, subprocess.Po
         found = (re.search(r"http://\S+/", line) for line in lines)
         yield next(match[0] for match in found if match), process
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
 
 
 def draw(page: "Page", strokes: Strokes, every: int = 1, after_point: Callable[[], object] | None = None) -> None:
@@ -62,7 +63,13 @@ def draw(page: "Page", strokes: Strokes, every: int = 1, after_point: Callable[[
 
 def wait_until_read(page: "Page") -> None:
     """Wait until the page shows what the server made of the last change."""
-    page.locator("#panels[aria-busy=false] .panel").first.wait_for()
+    page.evaluate(
+        """async () => {
+            while (!document.querySelector("#panels[aria-busy=false] .panel")) {
+                await new Promise((resolve) => setTimeout(resolve, 5));
+            }
+        }"""
+    )
 
 
 def picture(page: "Page") -> Image.Image:
