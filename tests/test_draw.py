@@ -146,6 +146,16 @@ def test_a_network_is_opened_once_and_again_if_it_was_saved_again(logs):
     assert networks.open(path) is not first
 
 
+def test_a_network_whose_training_failed_is_refused(tmp_path):
+    classifier = build_classifier(build_softmax_regression, tf.train.GradientDescentOptimizer(0.1))
+    with start_run(classifier, f"{tmp_path}/run_%02d", 1) as run:
+        bias = classifier.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)[1]
+        bias.load(np.full(10, np.nan, np.float32), run.session)
+        path = save_model(run)
+    with pytest.raises(LabError, match="has weights that are no numbers"):
+        Network(path)
+
+
 # Digits
 
 
@@ -250,7 +260,7 @@ def test_a_picture_is_read_as_by_predict(server, kept):
         ({"Origin": "http://127.0.0.1:9"}, 403),  # another server on this machine
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),  # a picture or script in another page
         ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
         ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
     ],
 )
@@ -265,6 +275,13 @@ def test_no_other_website_is_answered(server, headers, status):
         assert got == status
         assert status == 200 or b"this server answers" in content
         assert "Access-Control-Allow-Origin" not in answered
+
+
+@pytest.mark.network
+def test_another_website_may_link_to_the_page_and_to_nothing_else(server):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for path, status in (("/", 200), ("/digit", 403), ("/networks", 403)):
+        assert request(server, "GET", path, **link)[0] == status
 
 
 TWO = Image.new("L", (600, 300), 255)
@@ -548,7 +565,7 @@ def test_a_unit_stays_open_while_one_draws_on_and_says_when_nothing_excites_it(p
         drawing.draw(page, drawing.HANDS[hand][digit], every=4)
         drawing.wait_until_read(page)
         values.add(page.locator(".detail .value").inner_text())
-    assert "Its value is 0.00: its ReLU is off, so no pixel acts on it." in values and len(values) > 2
+    assert "Its value is 0.00. No pixel acts on it, since its ReLU is off." in values and len(values) > 2
 
 
 @pytest.mark.browser
@@ -654,6 +671,7 @@ def test_two_networks_are_compared_on_the_same_drawing(page):
     assert page.locator(".panel").nth(1).locator("legend").all_inner_texts() == ["logits: 10 values"]
     page.get_by_role("radio", name="logits, digit 3", exact=True).click()
     page.locator(".detail .filter canvas").wait_for()
+    page.locator(".detail .value", has_text="Its value is 0.00. No pixel acts on it.").wait_for()
     assert "Its weights: 28x28." in page.locator(".detail").inner_text()
     assert page.get_by_label("Compare with").locator("option", has_text="Notebook 6's").is_disabled()
     page.get_by_label("Compare with").select_option("")
@@ -663,6 +681,33 @@ def test_two_networks_are_compared_on_the_same_drawing(page):
     page.get_by_label("Network", exact=True).select_option(label="logs/lenet5/run_01: a model, trained on unknown data")
     page.get_by_role("heading", name="logs/lenet5/run_01").wait_for()
     assert page.get_by_role("complementary").get_by_role("heading").inner_text() == "layer2 ReLU, map 5 of 16"
+
+
+@pytest.mark.browser
+def test_a_network_that_cannot_be_opened_leaves_the_one_before(page, logs):
+    broken = logs / "softmax" / "run_01" / "model.ckpt.data-00000-of-00001"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:100])
+    os.utime(broken.with_name("model.ckpt.index"))
+    try:
+        page.get_by_label("Network", exact=True).select_option(
+            label="logs/softmax/run_01: a model, trained on unknown data"
+        )
+        page.get_by_text("the model saved at logs/softmax/run_01/model.ckpt is damaged").wait_for()
+        assert page.locator("#network").evaluate("menu => menu.selectedOptions[0].text").startswith("Notebook 6's")
+    finally:
+        broken.write_bytes(content)
+        os.utime(broken.with_name("model.ckpt.index"))
+
+
+@pytest.mark.browser
+def test_a_test_digit_that_comes_late_does_not_replace_a_drawing(page):
+    page.route("**/digit*", lambda route: (page.wait_for_timeout(300), route.continue_()))
+    page.get_by_role("button", name="Test digit").click()
+    with page.expect_response("**/digit*"):
+        drawing.draw(page, drawing.HANDS["hand 1"]["1"])
+    drawing.wait_until_read(page)
+    assert verdict(page) == "1"
 
 
 @pytest.mark.browser
@@ -715,7 +760,7 @@ def test_photos_are_opened_dropped_and_pasted_and_bad_ones_refused(page, tmp_pat
     drawing.wait_until_read(page)
     assert verdict(page) == "2"
     page.evaluate(give, ["drop", "", []])
-    page.get_by_text("0 files were dropped").wait_for()
+    page.get_by_text("That is 0 files.").wait_for()
     draw(page, "6")  # a stroke takes the photo's place
     assert verdict(page) == "6" and message(page) == ""
 

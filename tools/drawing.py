@@ -7,7 +7,6 @@ shows a digit and the details of one map, draw.gif how digits are drawn and read
 import io
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,9 +42,8 @@ def server(*arguments: str, **options: Any) -> Iterator[tuple[str, subprocess.Po
         found = (re.search(r"http://\S+/", line) for line in lines)
         yield next(match[0] for match in found if match), process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 def draw(page: "Page", strokes: Strokes, every: int = 1, after_point: Callable[[], object] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The networks that the page offers, and what each of them makes of an image."""
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,16 @@ class Network:
     Raises
     ------
     LabError
-        If there is no saved model of the lab at this path.
+        If there is no saved model of the lab at this path, or its weights are
+        not finite.
     """
 
     def __init__(self, path: str | Path):
         self.model = open_model(path)
+        if not all(np.isfinite(value).all() for value in trained_weights(self.model).values()):
+            raise LabError(
+                f"the network saved at {path} has weights that are no numbers; its training failed, choose another"
+            )
         classifier = self.model.classifier
         self.layers = [
             output
@@ -163,8 +168,11 @@ class Networks:
             `path`; `place`, a short name; `title` and `data`; and `test_accuracy`,
             in [0, 1] or None, all as `describe_model` tells of the network.
         """
-        saved = self.logs.rglob(f"{MODEL_FILE}.index")
-        newest_first = sorted(saved, key=os.path.getmtime, reverse=True)
+        saved_at = {}
+        for path in self.logs.rglob(f"{MODEL_FILE}.index"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                saved_at[path] = path.stat().st_mtime
+        newest_first = sorted(saved_at, key=lambda path: saved_at[path], reverse=True)
         paths = [*map(Path, self.named), KEPT_MODEL, *(path.with_suffix("") for path in newest_first)]
         networks = [_describe(path) for path in dict.fromkeys(paths)]
         self._offered.update(network["path"] for network in networks)

@@ -62,14 +62,9 @@ def serve(named: Sequence[str] = (), port: int = 0, open_browser: bool = True) -
     for network in found[: max(1, len(named))]:
         networks.open(network["path"])
     sockets = listen(port)
-    address = f"http://{ADDRESS}:{sockets[0].getsockname()[1]}/"
+    print(f"{found[0]['place']}: {found[0]['title']}, trained on {found[0]['data']}", flush=True)
     try:
-        print(f"{found[0]['place']}: {found[0]['title']}, trained on {found[0]['data']}")
-        print(f"Draw a digit at {address} (Ctrl-C stops the server.)", flush=True)
-        if open_browser:
-            # In a thread of its own, since a browser without windows would keep this one until it is closed.
-            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
-        asyncio.run(_serve(sockets, networks))
+        asyncio.run(_serve(sockets, networks, open_browser))
     except KeyboardInterrupt:
         print("\nStopped.")
 
@@ -89,7 +84,7 @@ def listen(port: int) -> list[socket.socket]:
     raise LabError(f"the ports {candidates[0]} to {candidates[-1]} are in use; choose another with --port")
 
 
-async def _serve(sockets: list[socket.socket], networks: Networks) -> None:
+async def _serve(sockets: list[socket.socket], networks: Networks, open_browser: bool) -> None:
     # One thread, as Pillow's warnings are silenced for a whole process. What takes seconds has a thread of its own.
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as choosing:
         application = Application(
@@ -116,11 +111,18 @@ async def _serve(sockets: list[socket.socket], networks: Networks) -> None:
             idle_connection_timeout=600,
         )
         server.add_sockets(sockets)
+        address = f"http://{ADDRESS}:{sockets[0].getsockname()[1]}/"
+        print(f"Draw a digit at {address} (Ctrl-C stops the server.)", flush=True)
+        if open_browser:
+            # In a thread of its own, since a browser without windows would keep this one until it is closed.
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         await asyncio.Event().wait()
 
 
 class Handler(RequestHandler):
     """What all answers have in common: who may ask, the headers, errors as one sentence of text."""
+
+    may_be_linked = False  # from a page elsewhere
 
     def prepare(self) -> None:
         """Refuse what a page of another origin sends, or a name of another host that leads to this machine."""
@@ -131,11 +133,9 @@ class Handler(RequestHandler):
         origin = headers.get("Origin", f"http://{host}")
         if origin != f"http://{host}":
             raise HTTPError(403, f"this server answers its own page only, not {origin!r}")
-        # A picture or a script of another page comes without an origin. A link to this page may be anywhere.
-        if (
-            headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-            and headers.get("Sec-Fetch-Mode") != "navigate"
-        ):
+        # A picture, a script or a frame of another page comes without an origin.
+        linked = self.may_be_linked and headers.get("Sec-Fetch-Dest") == "document"
+        if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not linked:
             raise HTTPError(403, "this server answers its own page only, not another website")
 
     def set_default_headers(self) -> None:
@@ -184,7 +184,9 @@ class Handler(RequestHandler):
 
 
 class Page(Handler, StaticFileHandler):
-    """The page itself, its style and its script."""
+    """The page itself, its style and its scripts."""
+
+    may_be_linked = True
 
 
 class Nothing(Handler):

@@ -120,12 +120,22 @@ async function listNetworks() {
   ({ networks } = await askFor("networks"));
   for (const menu of [$("#network"), $("#other")]) {
     for (const { place, title, data, path } of networks) menu.add(new Option(`${place}: ${title}, trained on ${data}`, path));
-    menu.addEventListener("change", () => chooseNetworks().catch((error) => say(error.message)));
+    menu.addEventListener("change", changeNetworks);
   }
   await chooseNetworks();
 }
 
 const chosenPaths = () => [$("#network").value, $("#other").value].filter((path) => path);
+
+async function changeNetworks() {
+  try {
+    await chooseNetworks();
+  } catch (error) {
+    // What was chosen before stays.
+    [$("#network").value, $("#other").value] = [panels[0]?.path ?? "", panels[1]?.path ?? ""];
+    say(error.message);
+  }
+}
 
 async function chooseNetworks() {
   for (const option of $("#other").options) option.disabled = option.value === $("#network").value;
@@ -184,8 +194,10 @@ function leaveDetail() {
 
 async function putRandomDigit(query) {
   say("Looking for a test digit. The first time, this takes some seconds.");
+  const before = picture;
   try {
-    putDigit(await askFor("digit", query));
+    const digit = await askFor("digit", query);
+    if (picture === before) putDigit(digit); // else something was drawn meanwhile
   } catch (error) {
     say(error.message);
   }

@@ -8,6 +8,7 @@ const BLUE = [33, 102, 172];
 const PALE = [200, 200, 200];
 
 const copyOf = (template) => $(template).content.cloneNode(true).firstElementChild;
+const isLogits = (layer) => layer.title.endsWith("logits");
 const isMap = (layer) => layer.shape.length === 3;
 const sizeOf = (layer) => (isMap(layer) ? layer.shape.slice(0, 2) : [1, 1]); // rows and columns of a unit
 const unitsOf = (layer) => layer.shape.at(-1);
@@ -52,7 +53,7 @@ function makeLayer(panel, layer, open) {
 }
 
 function nameOf(layer, unit) {
-  if (layer.title.endsWith("logits")) return `${layer.title}, digit ${unit}`;
+  if (isLogits(layer)) return `${layer.title}, digit ${unit}`;
   return `${layer.title}, ${isMap(layer) ? "map" : "value"} ${unit + 1} of ${unitsOf(layer)}`;
 }
 
@@ -139,7 +140,8 @@ export function showExcitation(chosen, image, gradient) {
   const highest = Math.max(...values);
   const off = gradient.every((slope) => slope === 0);
   chosen.value = `${isMap(layer) ? "Its highest value is" : "Its value is"} ${highest.toFixed(2)}`;
-  $(".value", element).textContent = off ? `${chosen.value}: its ReLU is off, so no pixel acts on it.` : `${chosen.value}.`;
+  const why = isLogits(layer) ? "" : ", since its ReLU is off";
+  $(".value", element).textContent = off ? `${chosen.value}. No pixel acts on it${why}.` : `${chosen.value}.`;
   $(".meaning", element).hidden = off;
   if (isMap(layer)) {
     paintUnit($(".map canvas", element), layer, unit);

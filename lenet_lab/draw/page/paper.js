@@ -69,10 +69,11 @@ function lay(what) {
 export const putDigit = (digit) => put({ kind: "digit", ...digit });
 
 export async function putPhoto(file, name) {
+  const before = picture;
   const bitmap = await createImageBitmap(file).catch(() => null); // turned upright; null if the browser can't read it
   const body = file.size > MAX_BODY && bitmap ? await reduce(bitmap) : file;
   if (body.size > MAX_BODY) return say(`${name} has more than 1 MB, and this browser can't reduce it. Make it smaller.`);
-  put({ kind: "photo", body, name, bitmap });
+  if (picture === before) put({ kind: "photo", body, name, bitmap }); // else something was drawn meanwhile
 }
 
 // The drawing as the server reads it: its grey values behind a short header (PGM). They are those of the PNG that
@@ -131,7 +132,7 @@ function takeFile(event) {
   const { files } = event.dataTransfer ?? event.clipboardData;
   if (event.type === "paste" && !files.length) return; // text, for example
   event.preventDefault();
-  if (files.length !== 1) return say(`${files.length} files were dropped. Drop one photo of a digit.`);
+  if (files.length !== 1) return say(`That is ${files.length} files. Drop or paste one photo of a digit.`);
   putPhoto(files[0], event.type === "paste" ? "The pasted picture" : files[0].name);
 }
 
