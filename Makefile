@@ -57,8 +57,9 @@ benchmark: $(VENV)/installed
 	$(IN)/python benchmarks/compare.py
 
 # For maintainers. `notebooks` runs the committed notebooks again on MNIST (NAMES=5_honest_figures.ipynb for one),
-# `student` then writes the student edition (docs/teaching.md), `screenshots` photographs TensorBoard and the page of `draw`, `pins` chooses new
-# exact versions. (With UPGRADE= in its call, `pins` keeps the versions that are there and only adds what is missing.)
+# `student` then writes the student edition (docs/teaching.md), `screenshots` photographs TensorBoard and the page of
+# `draw`, `pins` chooses new exact versions. (With UPGRADE= in its call, `pins` keeps the versions that are there and
+# only adds what is missing.)
 notebooks: $(VENV)/installed
 	$(IN)/python -m lenet_lab notebooks $(NAMES)
 

@@ -24,9 +24,10 @@ from lenet_lab.__main__ import main
 from lenet_lab.analysis.inference import layer_activations, predict
 from lenet_lab.analysis.pictures import ImageError, predict_image, read_digit
 from lenet_lab.beyond.kept import KEPT_MODEL
+from lenet_lab.draw.answers import disturb
 from lenet_lab.draw.digits import Digits
 from lenet_lab.draw.networks import Network, Networks
-from lenet_lab.draw.server import MAX_BODY, disturb, listen
+from lenet_lab.draw.server import MAX_BODY, listen
 from lenet_lab.paths import LabError
 
 SHOWN = ("layer1 ReLU", "layer1 max pooling", "layer2 ReLU", "layer2 max pooling", "layer3 ReLU", "layer4 ReLU")
@@ -152,7 +153,7 @@ def test_a_network_whose_training_failed_is_refused(tmp_path):
         bias = classifier.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)[1]
         bias.load(np.full(10, np.nan, np.float32), run.session)
         path = save_model(run)
-    with pytest.raises(LabError, match="has weights that are no numbers"):
+    with pytest.raises(LabError, match="has weights that are not finite"):
         Network(path)
 
 
@@ -369,12 +370,14 @@ def test_a_client_that_vanishes_halfway_disturbs_nobody(server):
 
 
 @pytest.mark.network
-def test_many_at_once_get_each_the_answer_to_their_own_picture(server, kept):
+def test_many_at_once_get_each_the_answer_to_their_own_picture(server):
     pictures = [encoded(picture(digit, hand)) for hand, digit in DRAWINGS]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda content: request(server, "POST", read_address(), content)[1], pictures))
     for content, answer in zip(pictures, answers):
         np.testing.assert_array_equal(values(answer)[0], read_digit(io.BytesIO(content)))
+    read_rightly = [str(values(answer)[1].argmax()) == digit for (_, digit), answer in zip(DRAWINGS, answers)]
+    assert len(read_rightly) == 30 and sum(read_rightly) >= 27
 
 
 # The command
@@ -451,9 +454,10 @@ def page(open_page):
     return open_page()
 
 
-def draw(page, digit, hand="hand 1", **options):
+def draw(page, digit, hand="hand 1", every=3, **options):
+    """Draw a digit on empty paper, through every third point, to save time."""
     page.get_by_role("button", name="Clear").click()
-    drawing.draw(page, drawing.HANDS[hand][digit], **options)
+    drawing.draw(page, drawing.HANDS[hand][digit], every, **options)
     drawing.wait_until_read(page)
 
 
@@ -485,11 +489,12 @@ def test_at_least_nine_in_ten_drawings_are_read_rightly(page):
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     read = {}
-    for hand, digit in DRAWINGS:
-        draw(page, digit, hand, every=3)  # a third of the points, to save time
+    drawn = [(hand, digit) for hand, digit in DRAWINGS if hand != "hand 2"]  # to save time; its pictures are read above
+    for hand, digit in drawn:
+        draw(page, digit, hand)
         read[hand, digit] = verdict(page) if not message(page) else message(page)
-    wrong = {drawn: verdict for drawn, verdict in read.items() if drawn[1] != verdict}
-    assert len(DRAWINGS) == 30 and len(wrong) <= 3, wrong
+    wrong = {place: verdict for place, verdict in read.items() if place[1] != verdict}
+    assert len(drawn) == 20 and len(wrong) <= 2, wrong
     assert all(url.startswith(page.url) for url in requests)
 
 
@@ -520,7 +525,7 @@ def test_the_answer_to_a_stroke_comes_within_50_ms(page):
     measured = []
     for digit in "0123":  # something else on this machine may get in the way, hence four tries
         page.evaluate("performance.clearMeasures()")
-        draw(page, digit, after_point=lambda: page.wait_for_timeout(16))  # 60 points a second, as from a hand
+        draw(page, digit, every=1, after_point=lambda: page.wait_for_timeout(16))  # 60 points a second, as from a hand
         durations = page.evaluate("performance.getEntriesByName('reading').map(entry => entry.duration)")
         assert len(durations) > 15
         measured.append(np.percentile(durations, 95))
@@ -590,7 +595,7 @@ def test_undo_brings_back_what_was_there_before(page):
     drawing.wait_until_read(page)
     without = percents(page)
     page.get_by_role("button", name="Clear").click()
-    drawing.draw(page, drawing.HANDS["hand 1"]["5"][:-1])
+    drawing.draw(page, drawing.HANDS["hand 1"]["5"][:-1], every=3)
     drawing.wait_until_read(page)
     assert percents(page) == without != whole
     page.get_by_role("button", name="Clear").click()

@@ -41,7 +41,7 @@ class Network:
         self.model = open_model(path)
         if not all(np.isfinite(value).all() for value in trained_weights(self.model).values()):
             raise LabError(
-                f"the network saved at {path} has weights that are no numbers; its training failed, choose another"
+                f"the network saved at {path} has weights that are not finite; its training diverged, choose another"
             )
         classifier = self.model.classifier
         self.layers = [
