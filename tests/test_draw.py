@@ -529,7 +529,8 @@ def test_the_answer_to_a_stroke_comes_within_50_ms(page):
         durations = page.evaluate("performance.getEntriesByName('reading').map(entry => entry.duration)")
         assert len(durations) > 15
         measured.append(np.percentile(durations, 95))
-    print(f"95% of the answers came within {min(measured):.0f} ms (each digit: {np.round(measured)})")
+        if measured[-1] <= 50:
+            break
     assert min(measured) <= 50, measured
 
 
