@@ -49,13 +49,14 @@ class Network:
             for output in layer_outputs(classifier.graph, classifier.logits)
             if output.operation != "Reshape"  # the same values once more
         ]
-        # The gradient of a single value of each layer by the pixels; `_place` says of which one.
+        # The gradient of a unit's highest value by the pixels; `_unit` says of which unit.
         self._gradients = {}
         with classifier.graph.as_default():
-            self._place = tf.placeholder(tf.int32, [])
+            self._unit = tf.placeholder(tf.int32, [])
             for layer in self.layers:
-                values = tf.reshape(classifier.graph.get_tensor_by_name(layer.tensor), [-1])
-                self._gradients[layer.title] = tf.gradients(values[self._place], classifier.x)[0]
+                output = classifier.graph.get_tensor_by_name(layer.tensor)
+                values = tf.reshape(output, [-1, layer.shape[-1]])[:, self._unit]
+                self._gradients[layer.title] = tf.gradients(values[tf.argmax(values)], classifier.x)[0]
 
     def describe(self) -> list[dict[str, Any]]:
         """The title and the shape of each layer, for the page."""
@@ -97,10 +98,8 @@ class Network:
         float32 array [784]
             All 0 where the unit's highest value is 0, since its ReLU is off.
         """
-        shape = self.layers[self._find(title, unit)].shape
-        values = layer_activations(self.model, image[None])[title][0].reshape(-1, shape[-1])
-        place = int(values[:, unit].argmax()) * shape[-1] + unit
-        feed = {self.model.classifier.x: image[None], self._place: place}
+        self._find(title, unit)
+        feed = {self.model.classifier.x: image[None], self._unit: unit}
         return self.model.session.run(self._gradients[title], feed)[0]
 
     def filter(self, title: str, unit: int) -> np.ndarray:

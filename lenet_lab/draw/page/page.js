@@ -17,7 +17,7 @@ let chosen = null; // the unit whose details are shown: {panel, layer, unit, ele
 
 async function ask(address, options) {
   const response = await fetch(address, options).catch(() => {
-    throw new Error("The server does not answer. Was it stopped? Start it again: python -m lenet_lab draw");
+    throw new Error("The server does not answer. Was it stopped? python -m lenet_lab draw starts it again");
   });
   if (!response.ok) throw new Error(await response.text());
   return response;
@@ -28,7 +28,7 @@ const askFor = async (address, query = {}) => (await ask(`${address}?${new URLSe
 // Messages
 
 function say(text) {
-  const sentence = text && !/([.?]| draw)$/.test(text) ? `${text}.` : text; // the server's have no full stop
+  const sentence = text && !text.endsWith(".") ? `${text}.` : text; // the server's have no full stop
   if ($("#message").textContent !== sentence) $("#message").textContent = sentence; // else it would be announced again
 }
 
@@ -66,22 +66,22 @@ async function update() {
 }
 
 async function read() {
-  const [asked, unit, read] = [panels, chosen, picture];
-  if (!read || !asked.length) return showNothing();
-  const body = read.kind === "drawing" ? drawingAsPgm() : read.body;
-  const response = await ask(`read?${queryFor(asked, unit, read)}`, { method: "POST", body });
+  const [asked, unit, laid] = [panels, chosen, picture];
+  if (!laid || !asked.length) return showNothing();
+  const body = laid.kind === "drawing" ? drawingAsPgm() : laid.body;
+  const response = await ask(`read?${queryFor(asked, unit, laid)}`, { method: "POST", body });
   const values = new Float32Array(await response.arrayBuffer());
-  if (asked !== panels || unit !== chosen || read !== picture) return; // the next reading is due
+  if (asked !== panels || unit !== chosen || laid !== picture) return; // the next reading is due
   const expected = 28 * 28 * (unit ? 2 : 1) + asked.reduce((sum, panel) => sum + panel.size, 0);
   if (values.length !== expected) throw new Error("A network was saved again meanwhile. Reload the page");
   show(values);
 }
 
-function queryFor(asked, unit, read) {
+function queryFor(asked, unit, laid) {
   const query = new URLSearchParams(asked.map((panel) => ["network", panel.path]));
   for (const name of SLIDERS) query.set(name, $(`#${name}`).value);
-  if (read.kind === "digit") query.set("digit", read.number);
-  if (read.kind === "photo") query.set("name", read.name);
+  if (laid.kind === "digit") query.set("digit", laid.number);
+  if (laid.kind === "photo") query.set("name", laid.name);
   if (unit) {
     query.set("of", asked.indexOf(unit.panel));
     query.set("layer", unit.layer.title);
