@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import browser
 import pytest
 
 from lenet_lab import input_data
@@ -84,6 +85,13 @@ def real_folder():
         if folder and Path(folder, "train-images-idx3-ubyte.gz").exists():
             return str(Path(folder).absolute())
     return pytest.skip("the real MNIST is not here: set LENET_LAB_DATA to its folder")
+
+
+@pytest.fixture(scope="session")
+def needs_browser():
+    """Skip the test where there is no browser."""
+    if not browser.find_browser():
+        pytest.skip("no browser was found: install Debian's chromium, or set LENET_LAB_BROWSER to a Chromium's path")
 
 
 @pytest.fixture

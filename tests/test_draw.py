@@ -42,9 +42,9 @@ def picture(digit="5", hand="hand 1"):
     return paper
 
 
-def encoded(image, kind="PNG"):
+def encoded(image):
     content = io.BytesIO()
-    image.save(content, kind)
+    image.save(content, "PNG")
     return content.getvalue()
 
 
@@ -423,9 +423,7 @@ def test_when_all_ports_are_in_use_the_message_names_them(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    if not browser.find_browser():
-        pytest.skip("no browser was found: install Debian's chromium, or set LENET_LAB_BROWSER to a Chromium's path")
+def chromium(needs_browser):
     with browser.browser() as started:
         yield started
 

@@ -85,10 +85,8 @@ def test_a_source_is_a_fence_of_its_own_where_style_is_removed_as_on_github():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(needs_browser, tmp_path_factory):
     """All code of the notebooks on one page: their cells, then the sources that they show."""
-    if not browser.find_browser():
-        pytest.skip("no browser was found: install Debian's chromium, or set LENET_LAB_BROWSER to a Chromium's path")
     notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python", "pygments_lexer": "ipython3"}})
     data, metadata = DisplayFormatter().format(show_source(*shown_sources().values()))
     output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)

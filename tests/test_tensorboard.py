@@ -133,9 +133,7 @@ def address(trained):
 
 
 @pytest.fixture(scope="module")
-def page():
-    if not browser.find_browser():
-        pytest.skip("no browser was found: install Debian's chromium, or set LENET_LAB_BROWSER to a Chromium's path")
+def page(needs_browser):
     with browser.page() as page:
         yield page
 

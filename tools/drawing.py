@@ -47,7 +47,7 @@ def server(*arguments: str, **options: Any) -> Iterator[tuple[str, subprocess.Po
 
 
 def draw(page: "Page", strokes: Strokes, every: int = 1, after_point: Callable[[], object] | None = None) -> None:
-    """Draw strokes with the mouse, through every point or every second one; `after_point` is called after each."""
+    """Draw strokes with the mouse, through every n-th of their points; `after_point` is called after each."""
     box = page.locator("#canvas").bounding_box()
     for points in strokes:
         for number, (x, y) in enumerate([*points[:-1:every], points[-1]]):
