@@ -17,12 +17,13 @@ from lenet_lab.classifier import Classifier
 from lenet_lab.compat import describe_error, set_seed, tf
 from lenet_lab.paths import LabError, numbered_paths, whole_file
 from lenet_lab.runs import History, Model, Run, start_run
+from lenet_lab.sessions import copy_variables
 
 MODEL_FILE = "model.ckpt"
 FOLDER = "checkpoints"
 MAX_TO_KEEP = 3  # if the last checkpoint is damaged, there is one before it
 # A run's attributes in its checkpoint, besides the variables, the history and the state of `rng`.
-PROGRESS = ("seed", "step", "epoch", "data_name", "batch_size", "test_accuracy", "inference_traces")
+PROGRESS = ("seed", "shards", "step", "epoch", "data_name", "batch_size", "test_accuracy", "inference_traces")
 
 
 class CheckpointError(OSError):
@@ -55,7 +56,8 @@ def save_model(run: Model, folder: str | Path | None = None) -> str:
         raise LabError("this model has no directory of its own, expected a folder to save it in")
     path = Path(directory, MODEL_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=folder is None)
+    with _session_here(run) as session:
+        return run.classifier.saver.save(session, str(path), write_meta_graph=False, write_state=folder is None)
 
 
 def restore_model(run: Model, path: str) -> None:
@@ -80,16 +82,17 @@ def restore_model(run: Model, path: str) -> None:
     """
     check_fits(run.classifier, path)
     try:
-        run.classifier.saver.restore(run.session, path)
+        saved = tf.train.load_checkpoint(path)
+        values = {variable: saved.get_tensor(variable.op.name) for variable in _variables(run.classifier)}
     except tf.errors.OpError as error:
         raise LabError(f"the model saved at {path} is damaged: {describe_error(error)}") from error
+    copy_variables(values, run.session)
 
 
 def check_fits(classifier: Classifier, path: str) -> None:
     """Raise a ValueError unless a saved model has every variable of a classifier."""
     saved = saved_shapes(path)
-    variables = classifier.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    for name, shape in sorted((v.op.name, tuple(v.shape.as_list())) for v in variables):
+    for name, shape in sorted((v.op.name, tuple(v.shape.as_list())) for v in _variables(classifier)):
         if saved.get(name) != shape:
             raise LabError(f"the model saved at {path} is of another network: it has no variable {name} {shape}")
 
@@ -135,7 +138,8 @@ def save_checkpoint(run: Run) -> str:
         folder.mkdir(exist_ok=True)
         run.flush()  # a resumed run will not write these events again
         # Without TensorFlow's own list of checkpoints, which would name this one before it is complete.
-        run.classifier.saver.save(run.session, str(path), write_meta_graph=False, write_state=False)
+        with _session_here(run) as session:
+            run.classifier.saver.save(session, str(path), write_meta_graph=False, write_state=False)
         state["sha256"] = {file.name: _sha256(file) for file in _variable_files(path)}
         with whole_file(path.with_suffix(".json")) as part:
             part.write_text(json.dumps(state, default=np.ndarray.tolist))
@@ -146,7 +150,7 @@ def save_checkpoint(run: Run) -> str:
     return str(path)
 
 
-def resume_run(classifier: Classifier, directory: str) -> Run:
+def resume_run(classifier: Classifier, directory: str, target: str = "") -> Run:
     """Open a run again at its last checkpoint, in the same directory.
 
     Training then continues as if it had never stopped: at the same epoch, the
@@ -160,6 +164,8 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
         since no file holds the state of `tf.nn.dropout`.
     directory : str
         Of a run that `optimize` trained with `checkpoint_every`.
+    target : str, optional
+        As for `start_run`. It need not be where the run was before.
 
     Returns
     -------
@@ -172,7 +178,7 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
     ValueError
         If there is no complete checkpoint, or it is of another network.
     OSError
-        If the run is still open, here or in another process.
+        If the run is still open, here or in another process; if no server answers.
 
     Examples
     --------
@@ -190,12 +196,12 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
         )
     check_fits(classifier, str(path))
     state = json.loads(path.with_suffix(".json").read_text())
-    run = Run(classifier, directory, state["place"]["seed"])
+    run = Run(classifier, directory, state["place"]["seed"], target)
     try:
         set_seed(classifier.graph, run.seed)
         restore_model(run, str(path))
-        for name in PROGRESS:
-            setattr(run, name, state["place"][name])
+        for name, value in state["place"].items():  # checkpoints of earlier versions have no `shards`
+            setattr(run, name, value)
         run.history = History(**state["history"])
         run.rng.set_state(state["rng"])
         _remove_unfinished(path)
@@ -211,12 +217,14 @@ def resume_run(classifier: Classifier, directory: str) -> Run:
     return run
 
 
-def resume_or_start(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
+def resume_or_start(
+    classifier: Classifier, path_pattern: str, seed: int | None = None, shards: int | None = None
+) -> Run:
     """Resume the run with the highest number that has a checkpoint; without one, start a run (see `start_run`)."""
     for directory in reversed(numbered_paths(path_pattern)):
         if last_complete(directory):
             return resume_run(classifier, directory)
-    return start_run(classifier, path_pattern, seed)
+    return start_run(classifier, path_pattern, seed, shards=shards)
 
 
 def what_stays(run: Run) -> str:
@@ -246,6 +254,22 @@ def interrupts_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if waiting and callable(before):
         before(*waiting[0])
+
+
+@contextmanager
+def _session_here(run: Model) -> Iterator[tf.Session]:
+    """The run's session or, if that is elsewhere, one with copies of its variables: savers use a session's own disk."""
+    if not run.target:
+        yield run.session
+        return
+    variables = _variables(run.classifier)
+    with Model(run.classifier) as here:
+        copy_variables(dict(zip(variables, run.session.run(variables))), here.session)
+        yield here.session
+
+
+def _variables(classifier: Classifier) -> list[tf.Variable]:
+    return classifier.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -22,12 +22,15 @@ class LabError(ValueError):
     """
 
 
-def whole_number(what: str, value: Any) -> int:
-    """Check that a value is a whole number, NumPy's included, and return it as an int."""
+def whole_number(what: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """Check that a value is a whole number, NumPy's included, from `low` to `high`, and return it as an int."""
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError as error:
         raise LabError(f"{what} is {value!r}, expected a whole number") from error
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise LabError(f"{what} is {value}, expected a whole number from {low}" + (f" to {high}" if high else " up"))
+    return number
 
 
 def enter_lab() -> Path:

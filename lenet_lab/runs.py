@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from lenet_lab.classifier import Classifier
 from lenet_lab.compat import cores, open_events, set_seed, tf
 from lenet_lab.paths import LabError, next_path, whole_number
+from lenet_lab.sessions import check_target, open_session, workers
 
 AnyModel = TypeVar("AnyModel", bound="Model")
 
@@ -34,11 +35,12 @@ class Model:
 
     _session: tf.Session | None = None
 
-    def __init__(self, classifier: Classifier):
+    def __init__(self, classifier: Classifier, target: str = "", shards: int | None = None):
         self.classifier = classifier
-        # One thread for each operation, an operation for each core; a process keeps its first session's setting.
-        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
-        self._session = tf.Session(graph=classifier.graph, config=config)
+        self.target = target  # where the session is; empty on this machine
+        self._session = open_session(classifier.graph, target)
+        self.workers = workers(self._session)  # the devices of a cluster; empty on this machine
+        self.shards = shards or max(cores(), len(self.workers))  # of a batch, in the fast loop
 
     @property
     def session(self) -> tf.Session:
@@ -63,7 +65,7 @@ class Model:
 class Run(Model):
     """A model in training, with its directory, event files and progress; see `start_run` and `resume_run`."""
 
-    def __init__(self, classifier: Classifier, directory: str, seed: int):
+    def __init__(self, classifier: Classifier, directory: str, seed: int, target: str = "", shards: int | None = None):
         self.directory = directory
         self.seed = seed
         self.rng = np.random.RandomState(seed)  # shuffles the training images
@@ -81,7 +83,7 @@ class Run(Model):
         except Timeout as error:
             raise OSError(f"{directory}: this run is open already, here or in another process; close it") from error
         try:
-            super().__init__(classifier)
+            super().__init__(classifier, target, shards)
             self.writer = self._open_events(directory)
         except BaseException:
             self.close()
@@ -111,7 +113,9 @@ class Run(Model):
         return self._writers[-1]
 
 
-def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None) -> Run:
+def start_run(
+    classifier: Classifier, path_pattern: str, seed: int | None = None, target: str = "", shards: int | None = None
+) -> Run:
     """Open a session and an event file, and initialize the variables (docs/lab.md, "Session").
 
     Parameters
@@ -122,8 +126,12 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
         Where runs are kept, such as ``"logs/lenet5/run_%02d"``. The run gets the next free number.
     seed : int, optional
         It determines the initial weights, the order of the images and the
-        dropout: on one machine, with the same versions and number of cores, the
-        same seed gives the same bits. By default it is random; see ``run.seed``.
+        dropout: with the same versions, number of shards and family of processors,
+        the same seed gives the same bits. By default it is random; see ``run.seed``.
+    target : str, optional
+        A TensorFlow server whose cluster holds the session, such as ``"grpc://localhost:2222"`` (docs/cluster.md).
+    shards : int, optional
+        Into how many parts the fast loop cuts a batch; by default the cores, and no fewer than a cluster's workers.
 
     Returns
     -------
@@ -133,7 +141,7 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     Raises
     ------
     ValueError, OSError
-        If the seed or the pattern is invalid; if a file can't be written.
+        If a setting is invalid; if a file can't be written or no server answers.
 
     Examples
     --------
@@ -143,10 +151,11 @@ def start_run(classifier: Classifier, path_pattern: str, seed: int | None = None
     """
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    seed = whole_number("seed", seed)
-    if not 0 <= seed < 2**32:
-        raise LabError(f"seed is {seed}, expected a whole number from 0 to {2**32 - 1}")
-    run = Run(classifier, next_path(path_pattern), seed)
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    if shards is not None:
+        shards = whole_number("shards", shards, 1)
+    check_target(target)
+    run = Run(classifier, next_path(path_pattern), seed, target, shards)
     try:
         set_seed(classifier.graph, seed)
         run.session.run(classifier.init_op)

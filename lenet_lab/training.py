@@ -10,19 +10,14 @@ from tqdm import tqdm
 
 from lenet_lab.analysis import summaries
 from lenet_lab.analysis.evaluation import measure
-from lenet_lab.checkpoints import interrupts_deferred, save_checkpoint
+from lenet_lab.checkpoints import interrupts_deferred, save_checkpoint, what_stays
 from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.paths import LabError, whole_number
 from lenet_lab.runs import History, Model, Run
 
 
-def iterate(
-    run: Model,
-    x_batches: np.ndarray,
-    y_batches: np.ndarray,
-    keep_prob: float,
-) -> list[summaries.Record]:
+def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
     """The plain loop over batches, float [iterations, batch, 784] and [iterations, batch, 10]."""
     c = run.classifier
     dropout = c.feed_dropout(keep_prob)
@@ -112,9 +107,11 @@ def optimize(
                 _end_epoch(run, mnist, loop, iterations=mnist.train.num_examples // batch_size)
                 if checkpoint_every and (run.epoch % checkpoint_every == 0 or not epochs_left):
                     save_checkpoint(run)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):  # the first error is the one to report
             run.flush()
+        if isinstance(error, ConnectionError):  # a server that is gone
+            raise ConnectionError(f"{error}; {what_stays(run)}") from error
         raise
     return run.history
 
@@ -163,9 +160,8 @@ def _check(mnist: Datasets, epochs: int, batch_size: int, keep_prob: float, chec
     mnist.train.check_batch_size(batch_size)
     mnist.train.check_form("the training set")
     mnist.validation.check_form("the validation set")
-    if whole_number("epochs", epochs) < 0:
-        raise LabError(f"epochs is {epochs}, expected 0 or more")
-    if checkpoint_every is not None and whole_number("checkpoint_every", checkpoint_every) < 1:
-        raise LabError(f"checkpoint_every is {checkpoint_every}, expected 1 or more epochs, or None")
+    whole_number("epochs", epochs, 0)
+    if checkpoint_every is not None:
+        whole_number("checkpoint_every", checkpoint_every, 1)
     if not 0 < keep_prob <= 1:
         raise LabError(f"keep_prob is {keep_prob}, expected more than 0 and at most 1")

@@ -68,7 +68,7 @@ def write_settings(run: Run, epochs: int, keep_prob: float) -> None:
     settings |= {"batch size": run.batch_size, "epochs": int(epochs)}
     if run.classifier.keep_prob is not None:
         settings["keep_prob"] = float(keep_prob)
-    settings["seed"] = run.seed
+    settings |= {"seed": run.seed, "shards": run.shards}
     if rate is not None:
         settings["learning rate"] = rate
     rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lenet_lab.compat import cores, describe_error, tf
+from lenet_lab.compat import describe_error, tf
+from lenet_lab.sessions import thread_settings
 
 Names = Mapping[str, Any]  # from the names in a notebook to their values: its `globals()`
 
@@ -299,8 +300,7 @@ def shown(shape: Sequence[int | None] | None) -> str:
 @contextmanager
 def session_of(graph: tf.Graph, initialized: bool = True) -> Iterator[tf.Session]:
     """A session of the check's own. It adds no node to the graph, and no run of the student's sees it."""
-    # As `runs.Model` has it, because a process keeps the setting of its first session.
-    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores())
+    config = thread_settings()
     # Otherwise TensorFlow mends log(softmax) in the loss, though not in its gradient, and the check can't see it.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     with tf.Session(graph=graph, config=config) as session:

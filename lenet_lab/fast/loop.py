@@ -19,12 +19,13 @@ from lenet_lab.analysis import evaluation
 from lenet_lab.analysis.inference import EVALUATION_BATCH
 from lenet_lab.analysis.summaries import Record, scalars
 from lenet_lab.classifier import Classifier
-from lenet_lab.compat import cores, describe_error, set_seed, tf
+from lenet_lab.compat import describe_error, set_seed, tf
 from lenet_lab.fast.blocks import find_block_forms
 from lenet_lab.fast.copies import Replacements, copy_all, upstream
 from lenet_lab.fast.obstacles import find_obstacle
 from lenet_lab.input_data import DataSet
 from lenet_lab.runs import Model, Run
+from lenet_lab.sessions import copy_variables
 
 SCOPE = "lenet_lab_loop"
 BUILDING = threading.RLock()  # two threads must not add to one graph at once
@@ -40,6 +41,13 @@ class Measure(NamedTuple):
     y_true: tf.Tensor  # float32 [batch, 10], placeholder
     loss: tf.Tensor  # float32 scalar, in nats
     accuracy: tf.Tensor  # float32 scalar in [0, 1]
+
+
+class Shard(NamedTuple):
+    """A part of a batch."""
+
+    device: str | None  # where it is computed; None leaves the choice to TensorFlow
+    inputs: Replacements  # what takes the place of the classifier's placeholders
 
 
 class GraphLoop(NamedTuple):
@@ -73,7 +81,7 @@ def fast_loop(run: Run, dataset: DataSet, batch_size: int) -> training.Loop | No
                 print(message, file=sys.stderr, flush=True)
     if decided["obstacle"]:
         return None
-    loop_for(run.classifier, batch_size)
+    loop_for(run, batch_size)
     return training.Loop(iterate, measure, batches_at_a_time(batch_size))
 
 
@@ -91,7 +99,7 @@ def iterate(
     run_metadata: tf.RunMetadata | None = None,
 ) -> list[Record]:
     """Do what `training.iterate` does in one `session.run`, which TensorFlow's options can trace."""
-    loop = loop_for(run.classifier, x_batches.shape[1])
+    loop = loop_for(run, x_batches.shape[1])
     feed = {loop.x: x_batches, loop.y_true: y_batches, loop.keep_prob: keep_prob}
     records = []
     for loss, accuracy, time in zip(*run.session.run(loop.records, feed, options, run_metadata)):
@@ -103,25 +111,26 @@ def iterate(
 def measure(run: Model, dataset: DataSet) -> tuple[float, float]:
     """Do what `evaluation.measure` does, on all cores."""
     batch_size = min(dataset.num_examples, EVALUATION_BATCH)
-    return evaluation.measure(run, dataset, loop_for(run.classifier, batch_size).measure)
+    return evaluation.measure(run, dataset, loop_for(run, batch_size).measure)
 
 
-def count_shards(batch_size: int) -> int:
+def count_shards(run: Model, batch_size: int) -> int:
     """Into how many shards a batch is cut."""
-    return max(1, min(cores(), batch_size // MIN_SHARD))
+    return max(1, min(run.shards, batch_size // MIN_SHARD))
 
 
-def loop_for(classifier: Classifier, batch_size: int) -> GraphLoop:
-    """The classifier's loop for batches of a given size, built on first use."""
-    shards = count_shards(batch_size)
+def loop_for(run: Model, batch_size: int) -> GraphLoop:
+    """The loop of a run's classifier for batches of a given size, built on first use."""
+    shards = count_shards(run, batch_size)
+    devices = tuple(run.workers[shard % len(run.workers)] if run.workers else None for shard in range(shards))
     with BUILDING:
-        loops: dict[int, GraphLoop] = _stored(classifier.graph, "fast_loops")
-        if shards not in loops:
-            loops[shards] = build_loop(classifier, shards)
-        return loops[shards]
+        loops: dict[tuple[str | None, ...], GraphLoop] = _stored(run.classifier.graph, "fast_loops")
+        if devices not in loops:
+            loops[devices] = build_loop(run.classifier, devices)
+        return loops[devices]
 
 
-def build_loop(classifier: Classifier, shards: int) -> GraphLoop:
+def build_loop(classifier: Classifier, devices: Sequence[str | None]) -> GraphLoop:
     """Add to a classifier's graph a loop that trains on one batch after another, as the plain loop does.
 
     Each iteration updates the variables on a batch, with `classifier.optimizer`
@@ -132,18 +141,19 @@ def build_loop(classifier: Classifier, shards: int) -> GraphLoop:
     Parameters
     ----------
     classifier : Classifier
-    shards : int
-        The number of parts that a batch is cut into, at most its size.
+    devices : sequence of str or None
+        Where each shard is computed; None leaves the choice to TensorFlow. A batch
+        has at least as many images.
     """
     with classifier.graph.as_default(), tf.name_scope(SCOPE):
         x = tf.placeholder(tf.float32, [None, None, 784], name="inputs")
         y_true = tf.placeholder(tf.float32, [None, None, 10], name="labels")
         keep_prob = tf.placeholder(tf.float32, [], name="keep_prob")
         iterations, batch_size = tf.unstack(tf.shape(x)[:2])
-        sizes = _shard_sizes(batch_size, shards)
+        sizes = _shard_sizes(batch_size, len(devices))
 
         def body(i: tf.Tensor, *records: tf.TensorArray) -> tuple[Any, ...]:
-            batch = _split_batch(classifier, x[i], y_true[i], sizes)
+            batch = _split_batch(classifier, x[i], y_true[i], sizes, devices)
             updated = _update(classifier, _read_variables(after=i), batch, sizes, keep_prob)
             loss, accuracy = _measure(classifier, _read_variables(after=updated), batch, sizes)
             with tf.control_dependencies([loss, accuracy]):
@@ -156,15 +166,16 @@ def build_loop(classifier: Classifier, shards: int) -> GraphLoop:
             lambda i, *_: i < iterations, body, [0, *arrays], parallel_iterations=1, back_prop=False
         )
         records = tuple(array.stack() for array in arrays)
-        return GraphLoop(x, y_true, keep_prob, records, _build_measure(classifier, shards))
+        return GraphLoop(x, y_true, keep_prob, records, _build_measure(classifier, devices))
 
 
-def _build_measure(classifier: Classifier, shards: int) -> Measure:
+def _build_measure(classifier: Classifier, devices: Sequence[str | None]) -> Measure:
     x = tf.placeholder(tf.float32, [None, 784], name="inputs")
     y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
-    sizes = _shard_sizes(tf.shape(x)[0], shards)
+    sizes = _shard_sizes(tf.shape(x)[0], len(devices))
     variables = {variable.value(): variable.value() for variable in tf.global_variables()}
-    return Measure(x, y_true, *_measure(classifier, variables, _split_batch(classifier, x, y_true, sizes), sizes))
+    batch = _split_batch(classifier, x, y_true, sizes, devices)
+    return Measure(x, y_true, *_measure(classifier, variables, batch, sizes))
 
 
 def _shard_sizes(batch_size: tf.Tensor, shards: int) -> tf.Tensor:
@@ -173,22 +184,27 @@ def _shard_sizes(batch_size: tf.Tensor, shards: int) -> tf.Tensor:
     return tf.stack([end - start for start, end in itertools.pairwise(ends)])
 
 
-def _split_batch(classifier: Classifier, x: tf.Tensor, y_true: tf.Tensor, sizes: tf.Tensor) -> list[Replacements]:
-    """For each shard, what takes the place of the classifier's placeholders."""
-    shards = zip(*(tf.split(tensor, sizes, num=sizes.shape.as_list()[0]) for tensor in (x, y_true)))
-    return [{classifier.x: x_shard, classifier.y_true: y_shard} for x_shard, y_shard in shards]
+def _split_batch(
+    classifier: Classifier, x: tf.Tensor, y_true: tf.Tensor, sizes: tf.Tensor, devices: Sequence[str | None]
+) -> list[Shard]:
+    parts = zip(devices, *(tf.split(tensor, sizes, num=len(devices)) for tensor in (x, y_true)))
+    return [Shard(device, {classifier.x: x_part, classifier.y_true: y_part}) for device, x_part, y_part in parts]
 
 
 def _update(
-    classifier: Classifier, variables: Replacements, batch: list[Replacements], sizes: tf.Tensor, keep_prob: tf.Tensor
+    classifier: Classifier, variables: Replacements, batch: list[Shard], sizes: tf.Tensor, keep_prob: tf.Tensor
 ) -> tf.Operation:
     """One step of the optimizer on the mean of the shards' losses."""
     fed = variables if classifier.keep_prob is None else variables | {classifier.keep_prob: keep_prob}
     drawn = _draw(classifier, variables, sizes)
-    losses = [_copy([classifier.train_loss], fed | shard | random)[0] for shard, random in zip(batch, drawn)]
+    losses = [_copy([classifier.train_loss], fed | random, shard)[0] for shard, random in zip(batch, drawn)]
     trained = tf.trainable_variables()
     values = [variables[variable.value()] for variable in trained]
-    gradients = classifier.optimizer.compute_gradients(_mean(losses, sizes), values)
+    gradients = classifier.optimizer.compute_gradients(
+        _mean(losses, sizes),
+        values,
+        colocate_gradients_with_ops=any(shard.device for shard in batch),  # a worker computes its shard's gradient
+    )
     return classifier.optimizer.apply_gradients(
         [(gradient, variable) for (gradient, _), variable in zip(gradients, trained)],
         global_step=tf.train.get_global_step(),
@@ -196,10 +212,10 @@ def _update(
 
 
 def _measure(
-    classifier: Classifier, variables: Replacements, batch: list[Replacements], sizes: tf.Tensor
+    classifier: Classifier, variables: Replacements, batch: list[Shard], sizes: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """Loss and accuracy of a batch."""
-    measured = [_copy([classifier.loss, classifier.accuracy], variables | shard) for shard in batch]
+    measured = [_copy([classifier.loss, classifier.accuracy], variables, shard) for shard in batch]
     return tuple(_mean(values, sizes) for values in zip(*measured))
 
 
@@ -217,7 +233,7 @@ def _draw(classifier: Classifier, variables: Replacements, sizes: tf.Tensor) -> 
         if "Random" in op.type and shape.rank and shape.as_list()[0] is None:  # one row for each image
             (random,) = op.outputs
             shape = tf.stack([tf.reduce_sum(sizes), *shape.as_list()[1:]])
-            (whole,) = _copy([random], variables | {op.inputs[0]: shape})
+            (whole,) = copy_all([random], variables | {op.inputs[0]: shape})
             for shard, rows in zip(shards, tf.split(whole, sizes, num=len(shards))):
                 shard[random] = rows
     return shards
@@ -229,12 +245,13 @@ def _mean(values: Sequence[tf.Tensor], sizes: tf.Tensor) -> tf.Tensor:
     return tf.add_n([value * weights[shard] for shard, value in enumerate(values)])
 
 
-def _copy(outputs: Sequence[tf.Tensor], replacements: Replacements) -> list[tf.Tensor]:
-    """Copy into the loop, with block forms in place of convolutions where there is one."""
-    replacements = dict(replacements)
-    for form in find_block_forms(upstream(outputs, replacements)):
-        replacements[form.result] = form.compute(*copy_all(form.inputs, replacements))
-    return copy_all(outputs, replacements)
+def _copy(outputs: Sequence[tf.Tensor], replacements: Replacements, shard: Shard) -> list[tf.Tensor]:
+    """Copy into the loop for a shard, with block forms in place of convolutions where there is one."""
+    replacements = replacements | shard.inputs
+    with tf.device(shard.device):
+        for form in find_block_forms(upstream(outputs, replacements)):
+            replacements[form.result] = form.compute(*copy_all(form.inputs, replacements))
+        return copy_all(outputs, replacements)
 
 
 def _find_difference(run: Run, dataset: DataSet, batch_size: int) -> str | None:
@@ -245,18 +262,18 @@ def _find_difference(run: Run, dataset: DataSet, batch_size: int) -> str | None:
     gradient, the optimizer and the measuring.
     """
     c = run.classifier
-    size = min(max(2, count_shards(batch_size)) * MIN_SHARD, dataset.num_examples)  # at least two shards
+    size = min(max(2, count_shards(run, batch_size)) * MIN_SHARD, dataset.num_examples)  # at least two shards
     steps = min(2, dataset.num_examples // size)
     x, y_true = (array[: steps * size].reshape(steps, size, -1) for array in (dataset.images, dataset.labels))
     values = _values_nearby(run)
     # Two random operations with a state of their own never draw the same, so dropout can't be compared with them.
     random = [op for op in upstream([c.train_loss], {}) if "Random" in op.type and op.op_def.is_stateful]
     keep_prob = 1.0 if random else 0.5
-    plain = _losses(c, training.iterate, values, x, y_true, keep_prob)
-    if random and not _agree(plain, _losses(c, training.iterate, values, x, y_true, keep_prob, warm_up=1)):
+    plain = _losses(run, training.iterate, values, x, y_true, keep_prob)
+    if random and not _agree(plain, _losses(run, training.iterate, values, x, y_true, keep_prob, warm_up=1)):
         return "the network's loss is random even where keep_prob is 1"
     try:
-        fast = _losses(c, iterate, values, x, y_true, keep_prob)
+        fast = _losses(run, iterate, values, x, y_true, keep_prob)
     except Exception as error:  # noqa: BLE001 - whatever fails in a copy, the plain loop can do without it
         return f"the network can't be copied into a loop ({describe_error(error)})"
     if not _agree(plain, fast):
@@ -275,7 +292,7 @@ def _values_nearby(run: Run) -> dict[tf.Variable, np.ndarray]:
 
 
 def _losses(
-    classifier: Classifier,
+    run: Run,
     iterate: Callable[..., Sequence[Record]],
     values: dict[tf.Variable, np.ndarray],
     x: np.ndarray,
@@ -285,10 +302,9 @@ def _losses(
 ) -> list[float]:
     """The losses of some iterations in a new session that begins with these values of the variables."""
     losses: list[float] = []
-    with Model(classifier) as model:
+    with Model(run.classifier, run.target, run.shards) as model:
         for _ in range(1 + warm_up):
-            for variable, value in values.items():
-                model.session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+            copy_variables(values, model.session)
             losses = [loss for loss, *_ in iterate(model, x, y_true, keep_prob)]
     return losses
 
