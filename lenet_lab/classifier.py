@@ -9,7 +9,13 @@ from lenet_lab.paths import LabError
 
 
 class Classifier(NamedTuple):
-    """A graph, with the tensors and operations in it that one feeds and runs; see `build_classifier`."""
+    """A graph, with the tensors and operations in it that one feeds and runs; see `build_classifier`.
+
+    Examples
+    --------
+    >>> classifier.x
+    <tf.Tensor 'inputs:0' shape=(?, 784) dtype=float32>
+    """
 
     graph: tf.Graph
     graph_def: tf.GraphDef  # the graph when it was built, for TensorBoard

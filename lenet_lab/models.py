@@ -52,9 +52,8 @@ def build_softmax_regression(x: tf.Tensor) -> tf.Tensor:
 def build_lenet5(x: tf.Tensor, keep_prob: float | tf.Tensor | None = None) -> tf.Tensor:
     """Build LeNet-5 as the lab draws it: 61,706 parameters, ReLU, max pooling.
 
-    After LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
-    Document Recognition" (1998), section II.B, which has tanh, trained average
-    pooling and a sparse second convolution; docs/lab.md, "Question: LeNet-5".
+    After LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition" (1998), section
+    II.B, which has tanh, trained average pooling and a sparse second convolution; docs/lab.md, "Question: LeNet-5".
 
         x 784 -> image 28x28x1 -> conv1 28x28x6 -> pool1 14x14x6
                                -> conv2 10x10x16 -> pool2 5x5x16

@@ -125,9 +125,8 @@ def start_run(
     path_pattern : str
         Where runs are kept, such as ``"logs/lenet5/run_%02d"``. The run gets the next free number.
     seed : int, optional
-        It determines the initial weights, the order of the images and the
-        dropout: with the same versions, number of shards and family of processors,
-        the same seed gives the same bits. By default it is random; see ``run.seed``.
+        Of the initial weights, the order of the images and the dropout. With the same versions, number of shards and
+        family of processors, the same seed gives the same bits. By default it is random; see ``run.seed``.
     target : str, optional
         A TensorFlow server whose cluster holds the session, such as ``"grpc://localhost:2222"`` (docs/cluster.md).
     shards : int, optional

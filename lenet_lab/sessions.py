@@ -12,7 +12,8 @@ from lenet_lab.compat import cores, describe_error, tf
 from lenet_lab.paths import LabError
 
 PATIENCE = 30  # seconds that all servers of a cluster may take to answer when a session begins
-CLOSING = 5  # seconds that they may take to end it
+CLOSING = 2  # seconds that they may take to end it
+REACHING = 5  # seconds until a machine counts as gone
 UNLIMITED = 2**31 - 1  # milliseconds, which is 24 days
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
 
@@ -109,7 +110,7 @@ def _connect(target: str) -> None:
     if not address:
         raise LabError(f"target is {target!r}, expected a server's address, such as 'grpc://localhost:2222'")
     try:
-        socket.create_connection((address[1], int(address[2])), timeout=CLOSING).close()
+        socket.create_connection((address[1], int(address[2])), timeout=REACHING).close()
     except (OSError, OverflowError) as error:  # the latter if there is no port of this number
         raise ConnectionError(
             f"no TensorFlow server answers at {target} ({error}); start it with python -m lenet_lab serve, or check "
@@ -122,7 +123,8 @@ def _what_was_lost(target: str, error: tf.errors.OpError) -> str:
         return f"the cluster at {target} did not begin within {PATIENCE} s; check that each of its servers runs"
     lost = re.search(r"remote target (/job:\w+)/replica:0(/task:\d+)", error.message)
     server = "".join(lost.groups()) if lost else "a server"
-    return f"{server} of the cluster at {target} is gone ({describe_error(error)}); start it again"
+    reason = re.search(r'grpc_message:"([^";]+)', error.message)
+    return f"{server} of the cluster at {target} is gone ({reason[1] if reason else describe_error(error)})"
 
 
 def workers(session: tf.Session) -> list[str]:

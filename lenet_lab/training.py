@@ -53,11 +53,10 @@ def optimize(
 ) -> History:
     """Train (docs/lab.md, "Training loop" and "Question: training").
 
-    An epoch shuffles the training set and goes through it in batches. Each batch
-    updates the variables; then its loss and accuracy, with dropout off, go to the
-    event file. Two lines are printed: the mean loss, and the accuracies on the
-    whole training and validation sets. After Ctrl-C, the run keeps its variables
-    and can be trained further, unless the end of a `with` block closes it.
+    An epoch shuffles the training set and goes through it in batches. Each batch updates the variables; then its loss
+    and accuracy, with dropout off, go to the event file. Two lines are printed: the mean loss, and the accuracies on
+    the whole training and validation sets. After Ctrl-C, the run keeps its variables and can be trained further,
+    unless the end of a `with` block closes it.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def optimize(
     ValueError
         If the data or a setting is invalid; nothing has changed then.
     FloatingPointError, OSError
-        If the loss becomes infinite or not a number; if a file can't be written.
+        If the loss becomes infinite or not a number; if a file can't be written or a server is gone.
 
     Examples
     --------

@@ -1,0 +1,175 @@
+"""Asynchronous training: every worker has the graph, and all of them train the variables of a parameter server."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from typing import Any
+
+from lenet_lab import input_data
+from lenet_lab.classifier import Classifier, build_classifier
+from lenet_lab.cluster.processes import Cluster
+from lenet_lab.cluster.servers import Spec
+from lenet_lab.compat import set_seed, tf
+from lenet_lab.models import build_lenet5
+from lenet_lab.paths import LabError
+
+Device = str | Callable[[tf.Operation], str]
+
+
+def placed(build: Callable[..., tf.Tensor], device: Device) -> Callable[..., tf.Tensor]:
+    """A network's builder, with its operations and a counter of steps on a device.
+
+    Parameters
+    ----------
+    build : callable
+        As for `build_classifier`, without `keep_prob`.
+    device : str or callable
+        As for `tf.device`. `tf.train.replica_device_setter` returns one that puts
+        variables on the parameter servers and everything else on a worker.
+
+    Returns
+    -------
+    callable
+        ``build(x)``.
+    """
+
+    def build_there(x: tf.Tensor) -> tf.Tensor:
+        with tf.device(device):
+            tf.train.get_or_create_global_step()  # it counts the steps of all workers together
+            return build(x)
+
+    return build_there
+
+
+def build_replica(spec: Spec, task: int, rate: float = 0.001) -> Classifier:
+    """Build one worker's copy of LeNet-5 with Adam, whose variables are on the parameter servers.
+
+    Parameters
+    ----------
+    spec : dict of str to list of str
+        The addresses of the jobs `worker` and `ps`.
+    task : int
+        The worker.
+    rate : float, default 0.001
+        The learning rate.
+    """
+    device = tf.train.replica_device_setter(cluster=dict(spec), worker_device=f"/job:worker/task:{task}")
+    return build_classifier(placed(build_lenet5, device), tf.train.AdamOptimizer(rate))
+
+
+def train_replica(
+    server: tf.train.Server,
+    spec: Spec,
+    task: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    ready: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """Train as one worker among others, until all of them together have done a number of steps.
+
+    Each step updates the variables on a batch and then measures the loss of that
+    batch, as the lab's loop does. Nobody waits for anybody. So between the moment
+    a worker reads the variables and the moment it updates them, others may have
+    updated them; how many did is the staleness of its gradient.
+
+    Parameters
+    ----------
+    server : tf.train.Server
+        This worker's own.
+    spec : dict of str to list of str
+    task : int
+        The worker. Task 0, the chief, initializes the variables; the others must start after it has.
+    steps : int
+        Of all workers together. Those under way are finished, so there may be some more.
+    batch_size : int
+    seed : int
+        Of the initial weights and of the order of the images.
+    ready : callable
+        Called when the variables are initialized.
+
+    Yields
+    ------
+    dict
+        ``step``, from 1; ``loss`` in nats; ``accuracy`` in [0, 1]; ``staleness`` in updates; ``time`` in seconds
+        since 1970.
+    """
+    c = build_replica(spec, task)
+    set_seed(c.graph, seed)
+    with redirect_stdout(sys.stderr):
+        mnist = input_data.read_data_sets("MNIST_data/", one_hot=True, seed=seed + task)
+    with c.graph.as_default():
+        counter = tf.train.get_global_step()
+        before = tf.identity(counter)
+        with tf.control_dependencies([c.opt_step]):
+            after = counter.read_value()
+        with tf.device("/job:ps/task:0"):
+            arrived = tf.FIFOQueue(len(spec["worker"]), tf.int32, shared_name="arrived")
+        arrive, number_arrived = arrived.enqueue(task), arrived.size()
+    # A worker would otherwise wait for all others, also for those that are gone.
+    config = tf.ConfigProto(device_filters=["/job:ps", f"/job:worker/task:{task}"])
+    hooks = [tf.train.StopAtStepHook(last_step=steps)]
+    with (
+        c.graph.as_default(),
+        tf.train.MonitoredTrainingSession(
+            server.target, is_chief=task == 0, hooks=hooks, config=config, log_step_count_steps=None
+        ) as session,
+    ):
+        ready()
+        session.run(arrive)
+        while session.run(number_arrived) < len(spec["worker"]):
+            time.sleep(0.01)
+        while True:
+            x_batch, y_batch = mnist.train.next_batch(batch_size)
+            batch = {c.x: x_batch, c.y_true: y_batch}
+            step_before, step_after = session.run([before, after], batch)
+            if session.should_stop():
+                break
+            loss, accuracy = session.run([c.loss, c.accuracy], batch)
+            yield {
+                "step": int(step_after),
+                "loss": float(loss),
+                "accuracy": float(accuracy),
+                "staleness": int(step_after - step_before - 1),
+                "time": time.time(),
+            }
+            if session.should_stop():
+                break
+
+
+def train_asynchronously(
+    cluster: Cluster, steps: int, batch_size: int = 128, seed: int = 1
+) -> dict[str, list[dict[str, Any]]]:
+    """Train LeNet-5 with Adam on a cluster's workers, with its parameter server between them.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        With at least one parameter server. None of its tasks has started.
+    steps : int
+        Of all workers together.
+    batch_size : int, default 128
+    seed : int, default 1
+
+    Returns
+    -------
+    dict of str to list of dict
+        For each worker by name, what `train_replica` says of each of its steps.
+
+    Raises
+    ------
+    OSError
+        If a task fails.
+    """
+    training = {"steps": steps, "batch_size": batch_size, "seed": seed}
+    servers, workers = cluster.names("ps"), cluster.names("worker")
+    if not servers:
+        raise LabError("the cluster has no parameter server; expected Cluster(workers=..., parameter_servers=1)")
+    cluster.start(*servers)
+    cluster.start(workers[0], training=training)  # the others would look for its variables only every 30 seconds
+    cluster.start(*workers[1:], training=training)
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    for record in cluster.records(workers):
+        records[record["name"]].append({key: record[key] for key in ("step", "loss", "accuracy", "staleness", "time")})
+    return records
