@@ -58,8 +58,7 @@ def build_classifier(
     optimizer : tf.train.Optimizer
         For example ``tf.train.GradientDescentOptimizer(0.001)``.
     train_loss : callable, optional
-        ``train_loss(loss)`` returns a scalar that the optimizer minimizes
-        instead of the loss. The lab does not need it.
+        ``train_loss(loss)`` returns a scalar that the optimizer minimizes instead. The lab does not need it.
 
     Returns
     -------

@@ -127,8 +127,9 @@ def choose_loop(run: Run, dataset: DataSet, batch_size: int, fast: bool) -> Loop
 def train_epoch(run: Run, dataset: DataSet, batch_size: int, keep_prob: float, loop: Loop) -> None:
     """Train on each image of a data set once. Measure and print nothing."""
     started = time.perf_counter()
-    batches = dataset.num_examples // batch_size
-    with tqdm(total=batches, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False) as bar:
+    with tqdm(
+        total=dataset.num_examples // batch_size, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False
+    ) as bar:
         for x_batches, y_batches in dataset.epoch(batch_size, run.rng, loop.batches_at_a_time):
             with interrupts_deferred():  # every update must be recorded
                 summaries.write_records(run, loop.iterate(run, x_batches, y_batches, keep_prob))
