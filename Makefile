@@ -72,7 +72,7 @@ screenshots: $(VENV)/installed
 
 UPGRADE := --upgrade
 pins:
-	uv pip compile pyproject.toml --extra test --extra check --extra teach --universal --python-version 3.10 \
+	uv pip compile pyproject.toml --extra test --extra check --extra teach --extra cluster --universal --python-version 3.10 \
 	    --generate-hashes --no-annotate --no-emit-index-url $(UPGRADE) --custom-compile-command "make pins" -o requirements.txt
 
 # The stamp is newer than the files it was installed from, so a change to either of them installs again.
