@@ -44,9 +44,11 @@ reliability: $(VENV)/installed .venv-fuzz/installed
 
 # Trains every configuration with five seeds on MNIST, which takes hours. Call it again after a stop, and it goes on.
 # NAMES=adam trains one configuration only; FILE names the file of results; KEEP=beyond keeps the best network of that
-# configuration for `python -m lenet_lab predict`.
+# configuration for `python -m lenet_lab predict`. WORKERS=4 trains in four processes; SCHEDULER=tcp://host:8786 trains
+# on a Dask cluster.
 experiments: $(VENV)/installed
-	$(IN)/python -m lenet_lab experiments $(NAMES) $(if $(FILE),--file $(FILE)) $(if $(KEEP),--keep $(KEEP))
+	$(IN)/python -m lenet_lab experiments $(NAMES) $(if $(FILE),--file $(FILE)) $(if $(KEEP),--keep $(KEEP)) \
+	    $(if $(WORKERS),--workers $(WORKERS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 # Runs the solutions of the notebooks' exercises again, on MNIST (NAMES for some of them).
 exercises: $(VENV)/installed

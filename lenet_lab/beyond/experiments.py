@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from lenet_lab.classifier import Classifier, build_classifier
 from lenet_lab.compat import cores, tf
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.models import build_lenet5, build_lenet5_dropout, build_softmax_regression
-from lenet_lab.paths import EXPERIMENTS, LabError, whole_file
+from lenet_lab.paths import EXPERIMENTS, LabError, whole_file, whole_number
 from lenet_lab.runs import Run
 from lenet_lab.training import optimize
 
@@ -86,8 +87,47 @@ CONFIGURATIONS = {
 }
 
 
+class Training(NamedTuple):
+    """A training of a sweep, which any process can do: a configuration with a seed."""
+
+    name: str
+    configuration: Configuration
+    seed: int
+    folder: str  # of its run
+    shards: int
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.name}, seed {self.seed}"
+
+    def run(self, mnist: Datasets) -> dict[str, Any]:
+        """Call `train`; its errors then say which training failed."""
+        try:
+            return train(self.configuration, self.seed, mnist, self.folder, self.shards)
+        except (LabError, OSError, FloatingPointError) as error:
+            raise type(error)(f"{self.label}: {error}") from error
+
+
+# Does trainings, and yields each with its result (see `train`) once it is finished, in any order.
+Engine = Callable[[Sequence[Training], Datasets], Iterator[tuple[Training, dict[str, Any]]]]
+
+
+def one_by_one(trainings: Sequence[Training], mnist: Datasets) -> Iterator[tuple[Training, dict[str, Any]]]:
+    """The engine that trains in this process, one training after the other."""
+    for training in trainings:
+        print(f"\n== {training.configuration.title}, seed {training.seed}", flush=True)
+        yield training, training.run(mnist)
+
+
 def run_experiments(
-    names: Sequence[str], seeds: Sequence[int], mnist: Datasets, file: str | Path = RESULTS, logs: str = LOGS
+    names: Sequence[str],
+    seeds: Sequence[int],
+    mnist: Datasets,
+    file: str | Path = RESULTS,
+    logs: str = LOGS,
+    shards: int | None = None,
+    engine: Engine = one_by_one,
 ) -> dict[str, Any]:
     """Train each configuration with each seed, unless the file already has the result.
 
@@ -107,6 +147,12 @@ def run_experiments(
         A JSON file with the results of all runs; it need not exist.
     logs : str, default "logs/experiments"
         The folder of the runs.
+    shards : int, optional
+        As for `start_run`; by default the cores of this process. All trainings
+        have the same number, wherever they run.
+    engine : callable, default `one_by_one`
+        What does the trainings; `sweep.dask_engine` makes another one. The results
+        are the same except for the times.
 
     Returns
     -------
@@ -117,26 +163,32 @@ def run_experiments(
     Raises
     ------
     ValueError
-        If a name is unknown, there is no seed, or the file has results on other
-        data.
+        If a name is unknown, there is no seed, `shards` is not 1 or more, or the
+        file has results on other data.
     """
     unknown = sorted(set(names) - set(CONFIGURATIONS))
     if unknown:
         raise LabError(f"there is no configuration {unknown[0]!r}; choose from {', '.join(CONFIGURATIONS)}")
     if not seeds:
         raise LabError("there are no seeds, expected at least one")
+    shards = cores() if shards is None else whole_number("shards", shards, 1)
     results: dict[str, Any] = read_experiments(file) if Path(file).exists() else {"data": mnist.name, "runs": {}}
     if results["data"] != mnist.name:
         raise LabError(f"{file} has results on {results['data']}, not on {mnist.name}; use another file")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:  # the outer loop, so that each configuration soon has a first result
-        for name in names:
-            runs = results["runs"].setdefault(name, {})
-            if str(seed) not in runs:
-                print(f"\n== {CONFIGURATIONS[name].title}, seed {seed}", flush=True)
-                runs[str(seed)] = train(CONFIGURATIONS[name], seed, mnist, f"{logs}/{name}/seed_{seed}")
-                with whole_file(file) as part:
-                    part.write_text(json.dumps(results) + "\n")
+    trainings = [
+        Training(name, CONFIGURATIONS[name], seed, f"{logs}/{name}/seed_{seed}", shards)
+        for seed in seeds  # the outer loop, so that each configuration soon has a first result
+        for name in dict.fromkeys(names)
+        if str(seed) not in results["runs"].get(name, {})
+    ]
+    with closing(engine(trainings, mnist)) as finished:  # type: ignore[type-var]
+        for training, result in finished:
+            runs = results["runs"].setdefault(training.name, {}) | {str(training.seed): result}
+            # Tables show the seeds in the order of the file.
+            results["runs"][training.name] = dict(sorted(runs.items(), key=lambda item: int(item[0])))
+            with whole_file(file) as part:
+                part.write_text(json.dumps(results) + "\n")
     return results
 
 
@@ -159,7 +211,9 @@ def read_experiments(file: str | Path = EXPERIMENTS) -> dict[str, Any]:
         raise LabError(f"{file} is not a file of results ({error}); expected one that run_experiments wrote") from error
 
 
-def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str) -> dict[str, Any]:
+def train(
+    configuration: Configuration, seed: int, mnist: Datasets, folder: str, shards: int | None = None
+) -> dict[str, Any]:
     """Train a configuration to its last epoch, and test it. A training that was stopped resumes.
 
     Parameters
@@ -172,6 +226,8 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
         With flat images and one-hot labels.
     folder : str
         The folder of the run.
+    shards : int, optional
+        As for `start_run`. A training that resumes keeps the number it began with.
 
     Returns
     -------
@@ -180,7 +236,7 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
         epoch, the time, the accuracy on the test set and the images misread there.
     """
     c = configuration
-    with resume_or_start(c.classifier(mnist.train.num_examples), f"{folder}/run_%02d", seed) as run:
+    with resume_or_start(c.classifier(mnist.train.num_examples), f"{folder}/run_%02d", seed, shards) as run:
         history = optimize(
             run, mnist, c.epochs - run.epoch, c.batch_size, c.keep_prob, checkpoint_every=CHECKPOINT_EVERY
         )
@@ -197,6 +253,7 @@ def train(configuration: Configuration, seed: int, mnist: Datasets, folder: str)
             "tensorflow": tf.VERSION,
             "python": platform.python_version(),
             "cores": cores(),
+            "shards": run.shards,
         }
         if run.classifier.keep_prob is not None:
             result["test_with_dropout"] = _misread(run, mnist.test, c.keep_prob)
