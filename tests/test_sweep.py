@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from distributed import Client, KilledWorker, LocalCluster
+from distributed.client import FutureCancelledError
 
 from lenet_lab import input_data, tf
 from lenet_lab.beyond import experiments, sweep
@@ -122,9 +124,10 @@ def test_nothing_is_lost_by_a_killed_worker_and_ctrl_c(small, tmp_path, configur
     assert any(line == "softmax, seed 1: softmax regression\n" for line in command.stdout)
     epoch = int(next(line for line in command.stdout if "Epoch: " in line).split("Epoch:")[1].split()[0])
     assert epoch > 1 and epoch % 5 == 1  # after a checkpoint
-    assert any(f"Epoch:  {epoch + 6:02d}" in line for line in command.stdout)
     (worker,) = workers_of(command.pid)
-    assert worker.pid != first.pid
+    worker.send_signal(signal.SIGINT)  # Ctrl-C is not meant for workers
+    assert any(f"Epoch:  {epoch + 20:02d}" in line for line in command.stdout)
+    assert workers_of(command.pid) == [worker] != [first]
     started = time.monotonic()
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does
     _, errors = command.communicate(timeout=30)
@@ -148,8 +151,12 @@ def test_a_cluster_trains_what_is_missing_and_a_failed_training_ends_the_sweep(s
         sweep_of(small, tmp_path, ["short", "explodes"], engine)
     kept = json.loads((tmp_path / "results.json").read_text())
     assert list(kept["runs"]) == ["short"]
-    results = sweep_of(small, tmp_path, ["short"], engine, seeds=[2, 1])
-    assert results["runs"]["short"]["1"] == kept["runs"]["short"]["1"] and list(results["runs"]["short"]) == ["1", "2"]
+    results = sweep_of(small, tmp_path, ["short"], engine, seeds=[3, 1, 2])
+    assert results["runs"]["short"]["1"] == kept["runs"]["short"]["1"] and list(results["runs"]["short"]) == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_a_complete_file_needs_no_scheduler(small, tmp_path, configure):
@@ -275,16 +282,28 @@ def test_a_scheduler_that_does_not_answer_or_goes_away_is_named(small, tmp_path,
         next(finished)
 
 
-def test_a_training_that_kills_its_workers_is_named():
-    class Dead:
-        def result(self):
-            raise KilledWorker("key", type("Worker", (), {"address": "tcp://host:1"}), 3)
+@pytest.mark.parametrize(
+    "failure, error, message",
+    [
+        (
+            KilledWorker("key", SimpleNamespace(address="tcp://host:1"), 3),
+            OSError,
+            r"^deadly, seed 2: 4 workers died in this training, the last one at tcp://host:1;",
+        ),
+        (
+            FutureCancelledError("key", "lost"),
+            ConnectionError,
+            r"^the Dask scheduler at tcp://host:2 is gone;",
+        ),
+    ],
+)
+def test_what_ends_a_task_from_outside_is_named(failure, error, message):
+    def result():
+        raise failure
 
-    training = Training("deadly", SHORT, 2, "folder", 1)
-    with pytest.raises(
-        OSError, match=r"^deadly, seed 2: 4 workers died in this training, the last one at tcp://host:1;"
-    ):
-        sweep._result(Dead(), training, None)
+    client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://host:2"))
+    with pytest.raises(error, match=message):
+        sweep._result(SimpleNamespace(result=result), Training("deadly", SHORT, 2, "folder", 1), client)
 
 
 def test_a_training_that_kills_each_worker_ends_the_sweep(only_long, small, tmp_path, configure):
