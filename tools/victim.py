@@ -8,16 +8,23 @@ The arguments choose what it does:
 - FOLDER: train every kind of network there, and print a digest of each.
 - FOLDER few: the same for only some of them.
 - FOLDER NUMBER: train this many runs there, all at the same time.
+- clients: each line of the standard input is a call of one of `CLIENTS`, for a
+  process of its own that ends as a program does (tests/test_cluster.py).
 """
 
+import ctypes
 import dataclasses
 import hashlib
 import json
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +32,7 @@ import numpy as np
 
 from lenet_lab import (
     Classifier,
+    __main__,
     build_classifier,
     build_lenet5,
     build_lenet5_dropout,
@@ -34,6 +42,7 @@ from lenet_lab import (
     tf,
 )
 from lenet_lab.checkpoints import resume_or_start
+from lenet_lab.cluster.processes import start_cluster
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.runs import Run
 
@@ -142,10 +151,84 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 
 
+def train_on(target: str, folder: str, epochs: int) -> None:
+    """Train on a cluster, with a checkpoint after each epoch."""
+    with start_run(softmax_classifier(), f"{folder}/run_%02d", seed=3, target=target, shards=2) as run:
+        optimize(run, digits(), epochs, 64, checkpoint_every=1)
+
+
+def leave(target: str, folder: str) -> None:
+    """End with an open session on a server."""
+    global left_open
+    left_open = start_run(softmax_classifier(), f"{folder}/run_%02d", target=target)
+    print("leaving")
+
+
+def hold_cluster() -> None:
+    """Print the processes of a cluster, and keep it."""
+    cluster = start_cluster(2)
+    print(json.dumps([cluster._launcher.pid, *cluster.processes.values()]), flush=True)
+    time.sleep(600)
+
+
+def print_digest_on(cores: list[int], folder: str, shards: int | None, large: bool) -> None:
+    """Train on some of the machine's cores, and print how many shards there were, and the digest."""
+    os.sched_setaffinity(0, cores)
+    classifier = dropout_classifier() if large else softmax_classifier()
+    with start_run(classifier, f"{folder}/run_%02d", seed=3, shards=shards) as run:
+        with redirect_stdout(sys.stderr):
+            optimize(run, digits(), 1, 64)
+        print(run.shards, digest(run))
+
+
+def command(network: str | None, *arguments: str) -> int:
+    """Be a command of the lab, in another network if one is named."""
+    if network:
+        clone_newnet = 0x40000000
+        assert not ctypes.CDLL(None).setns(os.open(f"/run/netns/{network}", os.O_RDONLY), clone_newnet)
+    return __main__.main(list(arguments))
+
+
+CLIENTS = {
+    "command": command,
+    "train_on": train_on,
+    "leave": leave,
+    "hold_cluster": hold_cluster,
+    "print_digest_on": print_digest_on,
+}
+
+
+def start_clients() -> None:
+    """Start a process for each line: a client's name, its arguments, and the file for its output and exit code."""
+    import_module("tensorboard.plugins.hparams.summary")  # once for all of them, since it takes seconds
+    # The other commands would cost seconds in each process, too.
+    __main__.entry_points = lambda group: [entry for entry in entry_points(group=group) if entry.name == "serve"]
+    for line in sys.stdin:
+        name, arguments, output = json.loads(line)
+        process = os.fork()
+        if not process:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for descriptor in (1, 2):
+                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+            sys.exit(CLIENTS[name](*arguments))
+        print(process, flush=True)
+        threading.Thread(target=write_exit_code, args=[process, output], daemon=True).start()
+
+
+def write_exit_code(process: int, output: str) -> None:
+    """Write a process's exit code, negative after a signal, when it has ended."""
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    Path(f"{output}.part").write_text(str(code))
+    os.rename(f"{output}.part", f"{output}.code")
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case []:
             serve()
+        case ["clients"]:
+            start_clients()
         case [folder]:
             print_digests(folder)
         case [folder, "few"]:
