@@ -35,7 +35,7 @@ doctor: $(VENV)/installed
 # The long form of the tests of crashes, bad data and many processes at once. It takes about 25 minutes and writes the
 # table in docs/reliability.md.
 reliability: $(VENV)/installed .venv-fuzz/installed
-	$(IN)/python -m pytest -n 0 --long tests/test_reliability.py
+	$(IN)/python -m pytest -n 0 --long tests/test_reliability.py tests/test_cluster.py tests/test_sweep.py
 
 .venv-fuzz/installed:
 	$(PYTHON) -m venv .venv-fuzz

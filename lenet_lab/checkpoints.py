@@ -17,7 +17,7 @@ from lenet_lab.classifier import Classifier
 from lenet_lab.compat import describe_error, set_seed, tf
 from lenet_lab.paths import LabError, numbered_paths, whole_file
 from lenet_lab.runs import History, Model, Run, start_run
-from lenet_lab.sessions import copy_variables
+from lenet_lab.sessions import ServerLostError, copy_variables
 
 MODEL_FILE = "model.ckpt"
 FOLDER = "checkpoints"
@@ -143,6 +143,8 @@ def save_checkpoint(run: Run) -> str:
         state["sha256"] = {file.name: _sha256(file) for file in _variable_files(path)}
         with whole_file(path.with_suffix(".json")) as part:
             part.write_text(json.dumps(state, default=np.ndarray.tolist))
+    except ServerLostError:  # `optimize` says what stays
+        raise
     except (OSError, tf.errors.OpError, ValueError, IndexError) as error:  # a full disk shows in each of these
         raise CheckpointError(f"no checkpoint at {path} ({describe_error(error)}); {what_stays(run)}") from error
     for old in _checkpoints(folder)[:-MAX_TO_KEEP]:
@@ -241,13 +243,19 @@ def last_complete(directory: str) -> Path | None:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block."""
+def interrupts_deferred(once: bool = False) -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block; with `once`, only the first, as where a server may never answer."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets interrupts
         yield
         return
     waiting = []
-    before = signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+
+    def interrupt(*arguments: Any) -> None:
+        waiting.append(arguments)
+        if once and len(waiting) > 1 and callable(before):
+            before(*arguments)
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -83,9 +83,7 @@ def build_classifier(
         x = tf.placeholder(tf.float32, [None, 784], name="inputs")
         y_true = tf.placeholder(tf.float32, [None, 10], name="labels")
         y_true_cls = tf.argmax(y_true, 1)
-        keep_prob = None
-        if _has_keep_prob(build):
-            keep_prob = tf.placeholder_with_default(1.0, [], name="keep_prob")
+        keep_prob = tf.placeholder_with_default(1.0, [], name="keep_prob") if _has_keep_prob(build) else None
 
         with tf.name_scope("model"):
             logits = build(x) if keep_prob is None else build(x, keep_prob)

@@ -29,7 +29,9 @@ def whole_number(what: str, value: Any, low: int | None = None, high: int | None
     except TypeError as error:
         raise LabError(f"{what} is {value!r}, expected a whole number") from error
     if (low is not None and number < low) or (high is not None and number > high):
-        raise LabError(f"{what} is {value}, expected a whole number from {low}" + (f" to {high}" if high else " up"))
+        raise LabError(
+            f"{what} is {value}, expected a whole number from {low}" + (" up" if high is None else f" to {high}")
+        )
     return number
 
 

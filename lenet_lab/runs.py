@@ -130,7 +130,7 @@ def start_run(
     target : str, optional
         A TensorFlow server whose cluster holds the session, such as ``"grpc://localhost:2222"`` (docs/cluster.md).
     shards : int, optional
-        Into how many parts the fast loop cuts a batch; by default the cores, and no fewer than a cluster's workers.
+        Into how many parts the fast loop cuts a batch; by default this machine's cores, or a cluster's workers if more.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -11,7 +12,7 @@ from typing import Any
 from lenet_lab.compat import cores, describe_error, tf
 from lenet_lab.paths import LabError
 
-PATIENCE = 30  # seconds that all servers of a cluster may take to answer when a session begins
+PATIENCE = 15  # seconds that all servers of a cluster may take to answer when a session begins
 CLOSING = 2  # seconds that they may take to end it
 REACHING = 5  # seconds until a machine counts as gone
 UNLIMITED = 2**31 - 1  # milliseconds, which is 24 days
@@ -23,13 +24,14 @@ def open_session(graph: tf.Graph, target: str = "") -> tf.Session:
 
     Raises
     ------
-    ValueError, ConnectionError
+    ValueError, ServerLostError
         If the target is no such address; if no server listens there.
     """
     if target:
         return RemoteSession(target, graph)
     config = thread_settings()
-    # What a cluster's session added to the graph has no place here. TensorFlow then places only what a call needs.
+    # A cluster's session may have left operations in the graph that have no place here. TensorFlow then places only
+    # what a call needs, which takes a little longer.
     config.graph_options.place_pruned_graph = any("/job:" in op.device for op in graph.get_operations())
     return tf.Session(graph=graph, config=config)
 
@@ -45,12 +47,18 @@ def check_target(target: str) -> None:
         _connect(target)
 
 
+class ServerLostError(ConnectionError):
+    """A TensorFlow server is gone, or was never there."""
+
+
 class RemoteSession(tf.Session):
     """A session in a server elsewhere, with variables that no other session shares.
 
-    Where a server is gone, a call raises a ConnectionError within seconds.
+    Where a server is gone, a call raises a `ServerLostError` within seconds.
     TensorFlow's own session would try to reach its server for 17 minutes.
     """
+
+    _session, _closed = None, True  # for `__del__`, if no server answers
 
     def __init__(self, target: str, graph: tf.Graph):
         _connect(target)
@@ -75,10 +83,17 @@ class RemoteSession(tf.Session):
         return self._while_alive(super().list_devices)
 
     def close(self) -> None:
-        """End the session. It is no error if there is no server any more."""
+        """End the session. It is no error if there is no server any more. A second call does nothing."""
+        if self._closed:
+            return
         with suppress(OSError):
             _connect(self.target)
             wait([_in_background(super().close)], timeout=CLOSING)
+        self._closed = True
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():  # then no thread can begin any more, and `close` would wait for it forever
+            super().__del__()
 
     def _while_alive(self, call: Callable[[], Any]) -> Any:
         outcome = _in_background(call)
@@ -87,7 +102,7 @@ class RemoteSession(tf.Session):
         try:
             return outcome.result()
         except LOST as error:
-            raise ConnectionError(_what_was_lost(self.target, error)) from error
+            raise ServerLostError(_what_was_lost(self.target, error)) from error
 
 
 def _in_background(call: Callable[[], Any]) -> Future:
@@ -111,8 +126,8 @@ def _connect(target: str) -> None:
         raise LabError(f"target is {target!r}, expected a server's address, such as 'grpc://localhost:2222'")
     try:
         socket.create_connection((address[1], int(address[2])), timeout=REACHING).close()
-    except (OSError, OverflowError) as error:  # the latter if there is no port of this number
-        raise ConnectionError(
+    except (OSError, OverflowError, UnicodeError) as error:  # the others if no port or machine can be called so
+        raise ServerLostError(
             f"no TensorFlow server answers at {target} ({error}); start it with python -m lenet_lab serve, or check "
             "the address"
         ) from error
@@ -131,10 +146,23 @@ def workers(session: tf.Session) -> list[str]:
     """The devices of a cluster that compute, one for each worker, such as ``"/job:worker/task:1"``; none here.
 
     All tasks work, unless some of them are of the job `worker`.
+
+    Raises
+    ------
+    ValueError
+        If the graph has operations on another cluster's tasks, which this one lacks.
     """
     if not isinstance(session, RemoteSession):
         return []
     tasks = [re.sub("/replica:0|/device:CPU:0", "", d.name) for d in session.list_devices() if "device:CPU:0" in d.name]
+    tasks.sort(key=lambda task: (len(task), task))  # TensorFlow has no order of them; task 10 comes after task 9
+    devices = {re.sub("/replica:0|/device:CPU:0", "", op.device) for op in session.graph.get_operations()}
+    placed = {device for device in devices if re.fullmatch(r"/job:\w+/task:\d+", device)}
+    if missing := sorted(placed - set(tasks)):
+        raise LabError(
+            f"this graph has operations on {missing[0]}, from a session on another cluster, and the one at "
+            f"{session.target} has no such task; build the classifier again"
+        )
     return [task for task in tasks if task.startswith("/job:worker/")] or tasks
 
 

@@ -15,6 +15,7 @@ from lenet_lab.compat import tf
 from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.paths import LabError, whole_number
 from lenet_lab.runs import History, Model, Run
+from lenet_lab.sessions import ServerLostError
 
 
 def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
@@ -94,11 +95,11 @@ def optimize(
     Epoch:  01   =====> Training Acc: ...%   Validation Acc: ...%
     """
     _check(mnist, epochs, batch_size, keep_prob, checkpoint_every)
-    loop = choose_loop(run, mnist.train, batch_size, fast and epochs > 0)
-    run.batch_size = int(batch_size)
-    summaries.write_data(run, mnist)
-    summaries.write_settings(run, epochs, keep_prob)
     try:
+        loop = choose_loop(run, mnist.train, batch_size, fast and epochs > 0)
+        run.batch_size = int(batch_size)
+        summaries.write_data(run, mnist)
+        summaries.write_settings(run, epochs, keep_prob)
         run.flush()
         for epochs_left in reversed(range(epochs)):
             train_epoch(run, mnist.train, batch_size, keep_prob, loop)
@@ -109,8 +110,8 @@ def optimize(
     except BaseException as error:
         with suppress(OSError):  # the first error is the one to report
             run.flush()
-        if isinstance(error, ConnectionError):  # a server that is gone
-            raise ConnectionError(f"{error}; {what_stays(run)}") from error
+        if isinstance(error, ServerLostError):
+            raise ServerLostError(f"{error}; {what_stays(run)}") from error
         raise
     return run.history
 
@@ -127,11 +128,10 @@ def choose_loop(run: Run, dataset: DataSet, batch_size: int, fast: bool) -> Loop
 def train_epoch(run: Run, dataset: DataSet, batch_size: int, keep_prob: float, loop: Loop) -> None:
     """Train on each image of a data set once. Measure and print nothing."""
     started = time.perf_counter()
-    with tqdm(
-        total=dataset.num_examples // batch_size, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False
-    ) as bar:
+    batches = dataset.num_examples // batch_size
+    with tqdm(total=batches, desc=f"epoch {run.epoch + 1}", unit="batch", leave=False) as bar:
         for x_batches, y_batches in dataset.epoch(batch_size, run.rng, loop.batches_at_a_time):
-            with interrupts_deferred():  # every update must be recorded
+            with interrupts_deferred(once=bool(run.target)):  # every update must be recorded
                 summaries.write_records(run, loop.iterate(run, x_batches, y_batches, keep_prob))
             bar.update(len(x_batches))
     run.history.seconds.append(time.perf_counter() - started)

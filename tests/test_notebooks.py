@@ -24,7 +24,7 @@ from lenet_lab.analysis.events import read_curve
 from lenet_lab.analysis.freshness import code_hash
 from lenet_lab.beyond.experiments import accuracy_table, comparison_table, read_experiments
 from lenet_lab.course.student import STUB
-from lenet_lab.notebooks import NOTEBOOKS, made_from, parameters_of, run_notebook, with_parameters
+from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS, made_from, parameters_of, run_notebook, with_parameters
 from lenet_lab.paths import EXPERIMENTS, LabError
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ TITLES = dict(
 )
 
 
-@pytest.fixture(params=NOTEBOOKS)
+@pytest.fixture(params=(*NOTEBOOKS, *EXTRA_NOTEBOOKS))
 def committed(request):
     return nbformat.read(ROOT / "notebooks" / request.param, 4)
 
@@ -533,7 +533,8 @@ def test_a_notebook_that_does_not_exist_is_refused_in_one_line(monkeypatch, caps
     monkeypatch.chdir(ROOT)
     assert main(["notebooks", "7_none.ipynb"]) == 1
     error = capsys.readouterr().err
-    assert error.strip() == f"there is no notebook '7_none.ipynb'; choose from {', '.join(NOTEBOOKS)}"
+    known = ", ".join((*NOTEBOOKS, *EXTRA_NOTEBOOKS))
+    assert error.strip() == f"there is no notebook '7_none.ipynb'; choose from {known}"
 
 
 @pytest.fixture
@@ -592,6 +593,25 @@ def test_a_notebook_runs_alone(lab):
     assert any("| LeNet-5, gradient descent | stand-in digits | 1 " in table for table in tables)
     assert "widgets" not in notebook.metadata and text_of(notebook).count("=====> Loss") == 2
     assert sorted(os.listdir(lab / "logs")) == ["lenet5", "lenet5_adam"]
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.skipif(sys.platform != "linux", reason="TensorFlow's servers can be bound to the loopback on Linux only")
+def test_the_notebook_on_many_machines_loses_nothing_to_a_dead_worker(lab):
+    notebook = nbformat.read(lab / "notebooks" / EXTRA_NOTEBOOKS[0], 4)
+    with_parameters(
+        notebook, {"steps": 20, "asynchronous": [2], "batch_sizes": [64, 128], "repeats": 1, "workers": [0, 2]}
+    )
+    run_notebook(notebook, lab / "notebooks", lab / "many.ipynb")
+    printed = text_of(notebook)
+    assert "Data: stand-in digits\n" in printed
+    assert "Largest difference between the losses of a step: 0.0\n" in printed
+    assert "ConnectionError: /job:worker/task:1 of the cluster at grpc://localhost:" in printed
+    assert "Same losses as without the failure: True\n" in printed
+    tables = [o.data.get("text/markdown", "") for c in code_cells(notebook) for o in c.outputs if "data" in o]
+    (table,) = [table.splitlines() for table in tables if "| bytes a step |" in table]
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["one process"] * 2 + ["2"] * 2
 
 
 ANSWERS = json.loads((ROOT / "tests/golden/student_answers.json").read_text())  # written from the blanks' text alone

@@ -17,7 +17,7 @@ import write_tables
 
 from lenet_lab import build_classifier, build_lenet5, count_parameters, tf
 from lenet_lab.beyond.experiments import CONFIGURATIONS, accuracies, compare, read_experiments
-from lenet_lab.notebooks import NOTEBOOKS
+from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS
 from lenet_lab.paths import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +170,8 @@ CLAIMS = {
         ("Of {} public programs for MNIST,", lambda: programs()[0]),
         ("AdamOptimizer({})", lambda: str(CONFIGURATIONS["adam"].rate)),
         ("batch_size={})", lambda: str(CONFIGURATIONS["adam"].batch_size)),
+        ("grpc://localhost:{}", lambda: found("lenet_lab/cluster/commands.py", r'default=\["localhost:(\d+)"\]')),
+        ("[Notebook {}](notebooks/7_", lambda: EXTRA_NOTEBOOKS[0][0]),
         ("An epoch of LeNet-5, all {} training images, takes {} s on {} cores of an {}.", measured_on),
         ("takes {} times as long in the usual loop", lambda: timing("lab's loop, oneDNN on")[1]),
         ("{} times as long in Keras", lambda: timing("Keras fit")[1]),
@@ -248,7 +250,7 @@ def test_a_number_is_that_of_its_source(name, claim):
     assert sentence in text_of(name), f"{name} should say: {sentence}"
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", [*CLAIMS, "docs/cluster.md"])
 def test_the_tables_are_made_from_the_results(name):
     text = text_of(name)
     assert [table for table in made()[name] if table not in text] == [], "call tools/write_tables.py"

@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/results.md, from the committed notebooks and results of the experiments.
+"""Write the tables of README.md, docs/results.md and docs/cluster.md, from the committed notebooks and experiments.
 
 Call it after `make notebooks` or `make experiments`: .venv/bin/python tools/write_tables.py
 """
@@ -16,7 +16,7 @@ from lenet_lab.beyond.experiments import (
     comparison_table,
     read_experiments,
 )
-from lenet_lab.notebooks import NOTEBOOKS, parameters_of
+from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS, parameters_of
 from lenet_lab.paths import EXPERIMENTS, whole_file
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +46,7 @@ def tables():
             comparison_table(results, pairs),
             names_table(results),
         ],
+        "docs/cluster.md": [shown_table(EXTRA_NOTEBOOKS[0], "| workers")],
     }
 
 
@@ -124,6 +125,14 @@ def printed(name, pattern):
     if match := re.search(pattern, text):
         return match[1]
     raise SystemExit(f"{name} printed nothing like {pattern!r}; run make notebooks")
+
+
+def shown_table(name, beginning):
+    """The table that a committed notebook shows, by how its heading begins."""
+    for output in outputs(name):
+        if (table := output.get("data", {}).get("text/markdown", "")).startswith(beginning):
+            return table
+    raise SystemExit(f"{name} shows no table that begins with {beginning!r}; run make notebooks")
 
 
 def single_run(name, title):

@@ -178,7 +178,7 @@ def run_experiments(
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     trainings = [
         Training(name, CONFIGURATIONS[name], seed, f"{logs}/{name}/seed_{seed}", shards)
-        for seed in seeds  # the outer loop, so that each configuration soon has a first result
+        for seed in dict.fromkeys(seeds)  # the outer loop, so that each configuration soon has a first result
         for name in dict.fromkeys(names)
         if str(seed) not in results["runs"].get(name, {})
     ]

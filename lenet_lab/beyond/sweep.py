@@ -69,7 +69,7 @@ def dask_engine(workers: int | None = None, scheduler: str | None = None) -> Eng
         raise LabError(f"workers is {workers} and scheduler is {scheduler!r}, expected one of them and not the other")
     if workers is not None:
         whole_number("workers", workers, 1)
-    elif not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", str(scheduler)):
+    elif not re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", str(scheduler)):
         raise LabError(f"scheduler is {scheduler!r}, expected an address such as 'tcp://host:8786'")
     try:
         import distributed  # noqa: F401

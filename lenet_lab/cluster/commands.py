@@ -9,6 +9,10 @@ from lenet_lab.cluster.servers import start_server
 
 def serve(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
     """lend this machine to trainings on others, as a TensorFlow server"""
+    parser.description = (
+        "Lend this machine to trainings elsewhere until Ctrl-C: start_run(..., target='grpc://localhost:2222') puts a "
+        "session here. docs/cluster.md has the commands for two machines."
+    )
     parser.add_argument(
         "workers",
         nargs="*",
@@ -18,7 +22,9 @@ def serve(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], Non
     )
     parser.add_argument("--ps", nargs="+", metavar="HOST:PORT", help="the addresses of its parameter servers, if any")
     parser.add_argument("--job", choices=("worker", "ps"), default="worker", help="this server's job (default: worker)")
-    parser.add_argument("--task", type=int, default=0, help="its place among the addresses, from 0 (default: 0)")
+    parser.add_argument(
+        "--task", type=int, default=0, help="its place among the addresses of its job, from 0 (default: 0)"
+    )
     parser.add_argument(
         "--everywhere",
         action="store_true",

@@ -1,18 +1,21 @@
 """What it costs to train on several machines: the bytes that move in a step, its time, and when a further one pays."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
 
-from lenet_lab.analysis.layers import count_parameters
 from lenet_lab.analysis.tables import markdown_table
+from lenet_lab.classifier import Classifier, build_classifier
+from lenet_lab.cluster.processes import start_cluster
 from lenet_lab.compat import tf
 from lenet_lab.fast.loop import batches_at_a_time, iterate
 from lenet_lab.input_data import DataSet
+from lenet_lab.models import build_lenet5
 from lenet_lab.runs import Model
 
 SENT = Path("/sys/class/net/lo/statistics/tx_bytes")  # what Linux has counted on the loopback since its start
@@ -38,7 +41,7 @@ class CostModel(NamedTuple):
     step: float  # for a step in one process, whatever its batch
     example: float  # for each example of a batch, with all cores of a machine
     worker: float  # for each worker beyond the first: waiting for messages, and handling them
-    byte: float  # for each byte that is moved: copying it, on this machine
+    byte: float  # for each byte that is moved: copying it, on one machine
 
     def seconds(self, workers: int, batch_size: int, machines: int = 1, bandwidth: float = np.inf) -> float:
         """The time of a step.
@@ -104,61 +107,100 @@ def bytes_of_step(parameters: int, workers: int, batch_size: int) -> float:
     return EXAMPLE * batch_size * (1 + further / workers) + further * EXCHANGES * FLOAT * parameters
 
 
-def measure_steps(
-    run: Model, dataset: DataSet, batch_sizes: Sequence[int] = (128, 512, 2048), repeats: int = 5
-) -> list[StepCost]:
-    """Train a run with batches of several sizes, and take the median time of a step of each.
+def lenet5_with_adam() -> Classifier:
+    """The lab's network and optimizer, in a new graph."""
+    return build_classifier(build_lenet5, tf.train.AdamOptimizer(0.001))
 
-    The batches come from the first images, again and again. What the run learns
-    from them is of no use.
+
+def measure_steps(
+    dataset: DataSet,
+    workers: Sequence[int] = (0, 1, 2, 4),
+    batch_sizes: Sequence[int] = (128, 512, 2048),
+    repeats: int = 7,
+    build: Callable[[], Classifier] = lenet5_with_adam,
+) -> list[StepCost]:
+    """Measure steps of synchronous training in this process and on clusters of several sizes, all on this machine.
+
+    They take turns, so that whatever else the machine does slows all of them
+    down. The batches come from the first images, again and again; what the
+    networks learn from them is of no use.
 
     Parameters
     ----------
-    run : Run
     dataset : DataSet
         With flat images and one-hot labels.
+    workers : sequence of int, default (0, 1, 2, 4)
+        The number of workers of each cluster; 0 for a session in this process.
     batch_sizes : sequence of int, default (128, 512, 2048)
-    repeats : int, default 5
-        How often each size is measured.
+    repeats : int, default 7
+        How often each size is measured on each cluster. The median counts.
+    build : callable, default `lenet5_with_adam`
+        Builds the classifier, for each cluster a new one.
+
+    Returns
+    -------
+    list of StepCost
+        By workers, then by batch size.
     """
-    costs = []
-    for size in batch_sizes:
-        count = batches_at_a_time(size)
-        batches = _batches(dataset, count, size)
-        iterate(run, *batches, 1.0)  # the first call also prepares the graph
-        seconds, before = [], _sent()
-        for _ in range(repeats):
-            started = time.perf_counter()
-            iterate(run, *batches, 1.0)
-            seconds.append((time.perf_counter() - started) / count)
-        after = _sent()
-        sent = None if before is None or after is None else (after - before) / (repeats * count)
-        costs.append(StepCost(len(run.workers), size, float(np.median(seconds)), sent))
-    return costs
+    with ExitStack() as opened:
+        models = [opened.enter_context(_on_workers(build(), count)) for count in workers]
+        costs = [cost for size in batch_sizes for cost in _take_turns(models, dataset, size, repeats)]
+    return sorted(costs, key=lambda cost: (cost.workers, cost.batch_size))
+
+
+@contextmanager
+def _on_workers(classifier: Classifier, count: int) -> Iterator[Model]:
+    with ExitStack() as opened:
+        target = opened.enter_context(start_cluster(count)).target if count else ""
+        model = opened.enter_context(Model(classifier, target))
+        model.session.run(classifier.init_op)
+        yield model
+
+
+def _take_turns(models: Sequence[Model], dataset: DataSet, batch_size: int, repeats: int) -> list[StepCost]:
+    steps = batches_at_a_time(batch_size)
+    batches = _batches(dataset, steps, batch_size)
+    seconds: list[list[float]] = [[] for _ in models]
+    sent: list[list[int | None]] = [[] for _ in models]
+    for turn in range(repeats + 1):
+        for model, times, counts in zip(models, seconds, sent):
+            before, started = _sent(), time.perf_counter()
+            iterate(model, *batches, 1.0)
+            if turn:  # the first one also prepares the graph
+                times.append(time.perf_counter() - started)
+                counts.append(None if before is None else (_sent() or 0) - before)
+    return [
+        StepCost(
+            len(model.workers),
+            batch_size,
+            float(np.median(times)) / steps,
+            None if None in counts else float(np.median(counts)) / steps,  # type: ignore[arg-type]
+        )
+        for model, times, counts in zip(models, seconds, sent)
+    ]
 
 
 def _sent() -> int | None:
     return int(SENT.read_text()) if SENT.exists() else None
 
 
-def fit_model(run: Model, local: Sequence[StepCost], two: Sequence[StepCost]) -> CostModel:
-    """Fit the constants of a `CostModel` by least squares.
+def fit_model(costs: Sequence[StepCost], parameters: int) -> CostModel:
+    """Fit the constants of a `CostModel` by least squares to the steps in this process and on two workers.
 
     Parameters
     ----------
-    run : Run
+    costs : sequence of StepCost
+        From `measure_steps`, for at least two sizes of batches. Others than those
+        of this process and of two workers are left out.
+    parameters : int
         Of the network that was measured.
-    local : sequence of StepCost
-        In this process, with at least two sizes of batches.
-    two : sequence of StepCost
-        On two workers on this machine, with the same sizes. What a step takes
-        longer than in one process is a constant and a time for each byte.
     """
-    parameters = count_parameters(run.classifier.graph)
-    step, example = _fit([1.0 for _ in local], [cost.batch_size for cost in local], [cost.seconds for cost in local])
-    moved = [bytes_of_step(parameters, cost.workers, cost.batch_size) for cost in two]
-    longer = [cost.seconds - alone.seconds for cost, alone in zip(two, local)]
-    worker, byte = _fit([cost.workers - 1.0 for cost in two], moved, longer)
+    alone = [cost for cost in costs if cost.workers == 0]
+    two = [cost for cost in costs if cost.workers == 2]
+    step, example = _fit([1.0 for _ in alone], [cost.batch_size for cost in alone], [cost.seconds for cost in alone])
+    moved = [bytes_of_step(parameters, 2, cost.batch_size) for cost in two]
+    longer = [cost.seconds - here.seconds for cost, here in zip(two, alone)]
+    worker, byte = _fit([1.0 for _ in two], moved, longer)
     return CostModel(parameters, step, example, worker, byte)
 
 
@@ -216,7 +258,7 @@ def cost_table(costs: Sequence[StepCost], model: CostModel, examples: int) -> st
     str
         A Markdown table.
     """
-    heading = ("workers", "batch", "a step", "predicted", "an epoch", "bytes a step", "predicted")
+    heading = ("workers", "batch", "a step", "predicted", "an epoch", "bytes a step", "predicted bytes")
     rows = [
         (
             str(cost.workers) if cost.workers else "one process",
@@ -246,7 +288,7 @@ def limits_table(model: CostModel, batch_size: int) -> str:
     str
         A Markdown table.
     """
-    heading = ("bandwidth", "this network: from a batch of", f"batches of {batch_size}: from a network of")
+    heading = ("bandwidth", "this network: from a batch of", f"batches of {batch_size}: from a network with")
     rows = [(name, *_limits(model, batch_size, bandwidth)) for name, bandwidth in BANDWIDTHS.items()]
     return markdown_table([heading, *rows])
 
@@ -255,5 +297,5 @@ def _limits(model: CostModel, batch_size: int, bandwidth: float) -> tuple[str, s
     size, factor = model.batch_size_that_pays(bandwidth), model.factor_that_pays(batch_size, bandwidth)
     return (
         f"{np.ceil(size):,.0f}" if np.isfinite(size) else "never",
-        f"{np.ceil(factor * model.parameters):,.0f} parameters" if np.isfinite(factor) else "never",
+        f"{factor:,.1f} times as many parameters" if np.isfinite(factor) else "never",
     )

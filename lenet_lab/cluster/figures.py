@@ -36,13 +36,15 @@ def plot_clusters(parameters: int, batch_size: int) -> Figure:
     _box(left, 0.15, 0.2, "/job:worker/task:0\nhas the variables\ncomputes shard 0", COLOURS[0])
     _box(left, 0.95, 0.2, "/job:worker/task:1\ncomputes shard 1", COLOURS[2])
     _arrow(left, (0.15, 0.78), (0.15, 0.37), f"the batch: {batch}")
-    _arrow(left, (0.36, 0.27), (0.74, 0.27), f"half the batch: {half}\nthe parameters: 2 x {weights}", above=0.09)
+    _arrow(
+        left, (0.36, 0.27), (0.74, 0.27), f"half the batch: {half}\nthe parameters: $2\\times$ {weights}", above=0.09
+    )
     _arrow(left, (0.74, 0.13), (0.36, 0.13), f"the gradient: {weights}", above=-0.06)
     right.set_title("asynchronous: a graph for each worker")
     _box(right, 0.5, 0.9, "/job:ps/task:0\nhas the variables", COLOURS[0])
     for worker, (place, above, out) in enumerate(((0.1, 0.36, -0.06), (0.9, 0.64, 0.06))):
         _box(right, place, 0.2, f"/job:worker/task:{worker}\nhas the images\ncomputes its batch", COLOURS[2])
-        _arrow(right, (above + out, 0.78), (place + out, 0.37), f"the parameters:\n2 x {weights}", above=0.09)
+        _arrow(right, (above + out, 0.78), (place + out, 0.37), f"the parameters:\n$2\\times$ {weights}", above=0.09)
         _arrow(right, (place - out, 0.37), (above - out, 0.78), f"the gradient:\n{weights}", above=-0.09)
     return figure
 
@@ -70,20 +72,26 @@ def plot_placement(metadata: tf.RunMetadata) -> Figure:
     metadata : tf.RunMetadata
         Of a `session.run` with FULL_TRACE.
     """
-    nodes: dict[str, list[tuple[str, float, float]]] = {}
+    spans: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    ends = []
     for device in metadata.step_stats.dev_stats:
         task = device.device.partition("/device")[0].replace("/replica:0", "")
         for node in device.node_stats:
-            nodes.setdefault(task, []).append((_kind(node), node.all_start_micros, node.all_end_rel_micros))
-    began = min(start for found in nodes.values() for _, start, _ in found)
-    figure = Figure(figsize=(10, 1.2 + 1.1 * len(nodes)), layout="constrained")
+            spans.setdefault((task, _kind(node)), []).append((node.all_start_micros, node.all_end_rel_micros))
+            if "Timestamp" in node.timeline_label:  # the last operation of a step of the loop
+                ends.append(node.all_start_micros)
+    began = min(start for found in spans.values() for start, _ in found)
+    lanes = sorted(spans, key=lambda lane: (lane[0], KINDS.index(lane[1])))
+    figure = Figure(figsize=(10, 1.5 + 0.3 * len(lanes)), layout="constrained")
     axis = figure.subplots()
-    lanes = [(task, kind) for task in sorted(nodes) for kind in KINDS]
-    for lane, (task, kind) in enumerate(lanes):
-        spans = [((start - began) / 1e3, length / 1e3) for what, start, length in nodes[task] if what == kind]
-        axis.broken_barh(spans, (lane - 0.4, 0.8), facecolor=COLOURS[KINDS.index(kind)])
+    for place, lane in enumerate(lanes):
+        bars = [((start - began) / 1e3, length / 1e3) for start, length in spans[lane]]
+        axis.broken_barh(bars, (place - 0.4, 0.8), facecolor=COLOURS[KINDS.index(lane[1])])
+    for end in ends:
+        axis.axvline((end - began) / 1e3, color="black", linestyle=":")
     axis.set_yticks(range(len(lanes)), [f"{task}  {kind}" for task, kind in lanes], fontsize=8)
     axis.invert_yaxis()
+    axis.set_title("synchronous training; a dotted line ends each step", fontsize=10)
     axis.set_xlabel("time (ms)")
     axis.grid(alpha=0.3, axis="x")
     return figure
@@ -156,7 +164,7 @@ def plot_second_machine(model: CostModel, factors: Sequence[int] = (1, 4, 16, 64
         sizes = [model.scaled(factor).batch_size_that_pays(bandwidth) for bandwidth in bandwidths]
         label = f"{factor * model.parameters:,} parameters" + (" (LeNet-5)" if factor == 1 else "")
         axis.plot(bandwidths, sizes, dash, color=colour, label=label)
-    axis.set(xscale="log", yscale="log", ylim=(10, 1e5))
+    axis.set(xscale="log", yscale="log", ylim=(1, 1e5))
     axis.set_xticks(list(BANDWIDTHS.values()), list(BANDWIDTHS))
     axis.minorticks_off()
     axis.set_xlabel("bandwidth between the two machines")

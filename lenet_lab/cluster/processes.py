@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
+
+from lenet_lab.paths import LabError, whole_number
 
 BEGINNING = 60  # seconds that a task may take to begin, on a busy machine
 ENDING = 5  # seconds that all processes may take to end
@@ -36,11 +39,14 @@ class Cluster:
     target : str
         For `start_run`: the address of the first worker.
     processes : dict of str to int
-        The number of each task's process. A task has the name that TensorFlow
-        gives it, such as ``"/job:worker/task:0"``.
+        The number of each started task's process, as long as nothing is known of
+        its end. A task has the name that TensorFlow gives it, such as
+        ``"/job:worker/task:0"``.
     """
 
     def __init__(self, workers: int, parameter_servers: int = 0):
+        workers = whole_number("workers", workers, 1)
+        parameter_servers = whole_number("parameter_servers", parameter_servers, 0)
         jobs = {job: count for job, count in (("ps", parameter_servers), ("worker", workers)) if count}
         self.spec = free_addresses(jobs)
         self.target = f"grpc://{self.spec['worker'][0]}"
@@ -53,7 +59,8 @@ class Cluster:
             text=True,
             start_new_session=True,  # Ctrl-C here is not meant for the tasks
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def names(self, job: str) -> list[str]:
         """The names of a job's tasks."""
@@ -64,30 +71,49 @@ class Cluster:
 
         Raises
         ------
+        LabError
+            If a task runs already.
         OSError
             If a task can't begin.
         """
         assert self._launcher.stdin
+        if running := self.processes.keys() & set(names):
+            raise LabError(f"{min(running)} runs already; end it first, by kill")
         for name in names:
             request = {"name": name, "spec": self.spec, "training": training}
-            with suppress(BrokenPipeError):  # what is wrong is told below
+            with suppress(BrokenPipeError, ValueError):  # what is wrong is told below; the latter after `close`
                 self._launcher.stdin.write(json.dumps(request) + "\n")
                 self._launcher.stdin.flush()
         waiting = set(names)
+        needed = {*self.processes, *names} if training else set(names)  # a replica waits for the others
         while waiting:
-            message = self._next_message(waiting)
+            message = self._next_message(waiting, needed)
             if message["event"] == "ready":
                 waiting.discard(message["name"])
 
     def kill(self, name: str) -> None:
-        """End a task's process by SIGKILL, as when its machine loses power."""
-        os.kill(self.processes[name], signal.SIGKILL)
+        """End a task's process by SIGKILL, as when its machine loses power, and wait until its port is free."""
+        process, latest = self.processes[name], time.monotonic() + ENDING
+        with suppress(ProcessLookupError):  # then nothing is left of it
+            os.kill(process, signal.SIGKILL)
+            while time.monotonic() < latest:
+                time.sleep(0.01)
+                os.kill(process, 0)
+        del self.processes[name]
 
     def records(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """What training replicas report of each of their steps, until each of them has finished."""
-        training = set(names)
+        """What training replicas report of each of their steps, until each of them has finished.
+
+        Raises
+        ------
+        OSError
+            If the process of any task has ended, also that of a parameter server.
+        """
+        training, needed = set(names), {*self.processes, *names}
         while training:
-            message = self._next_message(training)
+            if gone := needed - self.processes.keys():
+                raise OSError(f"{', '.join(sorted(gone))} has ended before the training did")
+            message = self._next_message(training, needed)
             if message["event"] == "record":
                 yield message
             elif message["event"] == "finished":
@@ -102,6 +128,7 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self._launcher.kill()  # the tasks notice it
             self._launcher.wait()
+        self._listener.join(ENDING)  # until the tasks have ended, too
 
     def __enter__(self) -> "Cluster":
         return self
@@ -114,23 +141,38 @@ class Cluster:
     def _listen(self) -> None:
         """Take in what the processes write, until they have all ended."""
         assert self._launcher.stdout
-        for line in self._launcher.stdout:
-            message = json.loads(line)
-            if message["event"] == "process":
-                self.processes[message["name"]] = message["process"]
-            self._messages.put(message)
+        with self._launcher.stdout as lines:
+            for line in lines:
+                self._messages.put(json.loads(line))
         self._messages.put(None)
 
-    def _next_message(self, waiting: set[str]) -> dict[str, Any]:
-        try:
-            message = self._messages.get(timeout=BEGINNING)
-        except queue.Empty:
-            raise OSError(f"{', '.join(sorted(waiting))} did not answer for {BEGINNING} s") from None
-        if message is None:
-            raise OSError(f"the process that starts {', '.join(sorted(waiting))} has ended; its error is above")
-        if message["event"] == "failed" and message["name"] in waiting:
-            raise OSError(f"{message['name']}: {message['error']}")
-        return message
+    def _next_message(self, waiting: set[str], needed: set[str]) -> dict[str, Any]:
+        """The next message of a process that still counts, not of an earlier one of the same task.
+
+        It is an error if there is none for long, or if a task that is needed can't go on.
+        """
+        while True:
+            try:
+                message = self._messages.get(timeout=BEGINNING)
+            except queue.Empty:
+                raise OSError(f"{', '.join(sorted(waiting))} did not answer for {BEGINNING} s") from None
+            if message is None:
+                self._messages.put(None)  # for the next call
+                raise OSError(f"the process that starts {', '.join(sorted(waiting))} has ended")
+            if message["event"] == "process":
+                self.processes[message["name"]] = message["process"]
+            if message["process"] == self.processes.get(message["name"]):
+                self._check(message, needed)
+                return message
+
+    def _check(self, message: dict[str, Any], needed: set[str]) -> None:
+        name = message["name"]
+        if message["event"] == "ended":
+            del self.processes[name]
+            if name in needed:
+                raise OSError(f"{name}: its process has ended (exit code {message['status']})")
+        if message["event"] == "failed" and name in needed:
+            raise OSError(f"{name}: {message['error']}")
 
 
 def start_cluster(workers: int = 2) -> Cluster:

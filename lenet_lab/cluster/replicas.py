@@ -1,18 +1,18 @@
 """Asynchronous training: every worker has the graph, and all of them train the variables of a parameter server."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from typing import Any
 
-from lenet_lab import input_data
+import numpy as np
+
 from lenet_lab.classifier import Classifier, build_classifier
 from lenet_lab.cluster.processes import Cluster
 from lenet_lab.cluster.servers import Spec
 from lenet_lab.compat import set_seed, tf
+from lenet_lab.input_data import DataSet, Datasets
 from lenet_lab.models import build_lenet5
-from lenet_lab.paths import LabError
+from lenet_lab.paths import LabError, whole_number
 
 Device = str | Callable[[tf.Operation], str]
 
@@ -62,6 +62,7 @@ def train_replica(
     server: tf.train.Server,
     spec: Spec,
     task: int,
+    mnist: Datasets,
     steps: int,
     batch_size: int,
     seed: int,
@@ -81,6 +82,8 @@ def train_replica(
     spec : dict of str to list of str
     task : int
         The worker. Task 0, the chief, initializes the variables; the others must start after it has.
+    mnist : Datasets
+        With flat images and one-hot labels.
     steps : int
         Of all workers together. Those under way are finished, so there may be some more.
     batch_size : int
@@ -97,14 +100,13 @@ def train_replica(
     """
     c = build_replica(spec, task)
     set_seed(c.graph, seed)
-    with redirect_stdout(sys.stderr):
-        mnist = input_data.read_data_sets("MNIST_data/", one_hot=True, seed=seed + task)
+    batches = _endless(mnist.train, batch_size, np.random.RandomState([seed, task]))  # an order of its own
     with c.graph.as_default():
-        counter = tf.train.get_global_step()
-        before = tf.identity(counter)
-        with tf.control_dependencies([c.opt_step]):
-            after = counter.read_value()
         with tf.device("/job:ps/task:0"):
+            updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
+            before = updates.read_value()
+            with tf.control_dependencies([c.opt_step]):
+                number = tf.count_up_to(updates, 2**62) + 1  # of this update; no other one gets the same
             arrived = tf.FIFOQueue(len(spec["worker"]), tf.int32, shared_name="arrived")
         arrive, number_arrived = arrived.enqueue(task), arrived.size()
     # A worker would otherwise wait for all others, also for those that are gone.
@@ -116,32 +118,42 @@ def train_replica(
             server.target, is_chief=task == 0, hooks=hooks, config=config, log_step_count_steps=None
         ) as session,
     ):
+        if session.run(number_arrived) == len(spec["worker"]):
+            raise LabError("the parameter server still has the variables of an earlier training; start it again")
         ready()
         session.run(arrive)
-        while session.run(number_arrived) < len(spec["worker"]):
+        # Others may be so far ahead that all steps are done.
+        while not session.should_stop() and session.run(number_arrived) < len(spec["worker"]):
             time.sleep(0.01)
-        while True:
-            x_batch, y_batch = mnist.train.next_batch(batch_size)
+        while not session.should_stop():
+            x_batch, y_batch = next(batches)
             batch = {c.x: x_batch, c.y_true: y_batch}
-            step_before, step_after = session.run([before, after], batch)
+            others, step = session.run([before, number], batch)
             if session.should_stop():
                 break
             loss, accuracy = session.run([c.loss, c.accuracy], batch)
             yield {
-                "step": int(step_after),
+                "step": int(step),
                 "loss": float(loss),
                 "accuracy": float(accuracy),
-                "staleness": int(step_after - step_before - 1),
+                "staleness": int(step - others - 1),
                 "time": time.time(),
             }
-            if session.should_stop():
-                break
+
+
+def _endless(dataset: DataSet, batch_size: int, rng: np.random.RandomState) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of one epoch after another."""
+    while True:
+        for (x_batch,), (y_batch,) in dataset.epoch(batch_size, rng):
+            yield x_batch, y_batch
 
 
 def train_asynchronously(
     cluster: Cluster, steps: int, batch_size: int = 128, seed: int = 1
 ) -> dict[str, list[dict[str, Any]]]:
     """Train LeNet-5 with Adam on a cluster's workers, with its parameter server between them.
+
+    The workers read MNIST as `read_data_sets("MNIST_data/")` does.
 
     Parameters
     ----------
@@ -162,6 +174,7 @@ def train_asynchronously(
     OSError
         If a task fails.
     """
+    steps, batch_size = whole_number("steps", steps, 1), whole_number("batch_size", batch_size, 1)
     training = {"steps": steps, "batch_size": batch_size, "seed": seed}
     servers, workers = cluster.names("ps"), cluster.names("worker")
     if not servers:

@@ -1,4 +1,4 @@
-"""The loop inside the graph: many iterations in one `session.run`, each batch cut into a shard for each core.
+"""The loop inside the graph: many iterations in one `session.run`, each batch cut into shards, one for each core.
 
 The values are the plain loop's (`training.iterate`), except for rounding. A small
 operation keeps one core busy and leaves the others idle; here every core takes
@@ -25,7 +25,7 @@ from lenet_lab.fast.copies import Replacements, copy_all, upstream
 from lenet_lab.fast.obstacles import find_obstacle
 from lenet_lab.input_data import DataSet
 from lenet_lab.runs import Model, Run
-from lenet_lab.sessions import copy_variables
+from lenet_lab.sessions import ServerLostError, copy_variables
 
 SCOPE = "lenet_lab_loop"
 BUILDING = threading.RLock()  # two threads must not add to one graph at once
@@ -274,6 +274,8 @@ def _find_difference(run: Run, dataset: DataSet, batch_size: int) -> str | None:
         return "the network's loss is random even where keep_prob is 1"
     try:
         fast = _losses(run, iterate, values, x, y_true, keep_prob)
+    except ServerLostError:  # it says nothing about the network
+        raise
     except Exception as error:  # noqa: BLE001 - whatever fails in a copy, the plain loop can do without it
         return f"the network can't be copied into a loop ({describe_error(error)})"
     if not _agree(plain, fast):
