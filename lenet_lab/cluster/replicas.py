@@ -106,7 +106,7 @@ def train_replica(
             updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
             before = updates.read_value()
             with tf.control_dependencies([c.opt_step]):
-                number = tf.count_up_to(updates, 2**62) + 1  # of this update; no other one gets the same
+                number = tf.raw_ops.CountUpTo(ref=updates, limit=2**62) + 1  # of this update; no other one gets it
             arrived = tf.FIFOQueue(len(spec["worker"]), tf.int32, shared_name="arrived")
         arrive, number_arrived = arrived.enqueue(task), arrived.size()
     # A worker would otherwise wait for all others, also for those that are gone.
