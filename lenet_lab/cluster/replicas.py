@@ -54,7 +54,8 @@ def build_replica(spec: Spec, task: int, rate: float = 0.001) -> Classifier:
     rate : float, default 0.001
         The learning rate.
     """
-    device = tf.train.replica_device_setter(cluster=dict(spec), worker_device=f"/job:worker/task:{task}")
+    worker = f"/job:worker/task:{task}"
+    device = tf.train.replica_device_setter(cluster=dict(spec), worker_device=worker)
     return build_classifier(placed(build_lenet5, device), tf.train.AdamOptimizer(rate))
 
 
@@ -100,14 +101,17 @@ def train_replica(
     """
     c = build_replica(spec, task)
     set_seed(c.graph, seed)
-    batches = _endless(mnist.train, batch_size, np.random.RandomState([seed, task]))  # an order of its own
+    rng = np.random.RandomState([seed, task])  # each worker has an order of its own
+    batches = _endless(mnist.train, batch_size, rng)
+    workers = len(spec["worker"])
     with c.graph.as_default():
         with tf.device("/job:ps/task:0"):
             updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
             before = updates.read_value()
             with tf.control_dependencies([c.opt_step]):
-                number = tf.raw_ops.CountUpTo(ref=updates, limit=2**62) + 1  # of this update; no other one gets it
-            arrived = tf.FIFOQueue(len(spec["worker"]), tf.int32, shared_name="arrived")
+                # The number of this update. Others never get the same one.
+                number = tf.raw_ops.CountUpTo(ref=updates, limit=2**62) + 1
+            arrived = tf.FIFOQueue(workers, tf.int32, shared_name="arrived")
         arrive, number_arrived = arrived.enqueue(task), arrived.size()
     # A worker would otherwise wait for all others, also for those that are gone.
     config = tf.ConfigProto(device_filters=["/job:ps", f"/job:worker/task:{task}"])
@@ -118,12 +122,12 @@ def train_replica(
             server.target, is_chief=task == 0, hooks=hooks, config=config, log_step_count_steps=None
         ) as session,
     ):
-        if session.run(number_arrived) == len(spec["worker"]):
-            raise LabError("the parameter server still has the variables of an earlier training; start it again")
+        if session.run(number_arrived) == workers:
+            raise LabError("the parameter server has had a training before; start it again")
         ready()
         session.run(arrive)
         # Others may be so far ahead that all steps are done.
-        while not session.should_stop() and session.run(number_arrived) < len(spec["worker"]):
+        while not session.should_stop() and session.run(number_arrived) < workers:
             time.sleep(0.01)
         while not session.should_stop():
             x_batch, y_batch = next(batches)

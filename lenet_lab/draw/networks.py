@@ -38,7 +38,10 @@ class Network:
     """
 
     def __init__(self, path: str | Path):
-        self.model = open_model(path)
+        try:
+            self.model = open_model(path)
+        except IndexError as error:  # TensorFlow's, for a file that ends too early
+            raise LabError(f"the model saved at {path} is damaged: {error}") from error
         if not all(np.isfinite(value).all() for value in trained_weights(self.model).values()):
             raise LabError(
                 f"the network saved at {path} has weights that are not finite; its training diverged, choose another"
