@@ -18,7 +18,12 @@ from lenet_lab.runs import History, Model, Run
 from lenet_lab.sessions import ServerLostError
 
 
-def iterate(run: Model, x_batches: np.ndarray, y_batches: np.ndarray, keep_prob: float) -> list[summaries.Record]:
+def iterate(
+    run: Model,
+    x_batches: np.ndarray,
+    y_batches: np.ndarray,
+    keep_prob: float,
+) -> list[summaries.Record]:
     """The plain loop over batches, float [iterations, batch, 784] and [iterations, batch, 10]."""
     c = run.classifier
     dropout = c.feed_dropout(keep_prob)

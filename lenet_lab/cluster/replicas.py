@@ -43,7 +43,7 @@ def placed(build: Callable[..., tf.Tensor], device: Device) -> Callable[..., tf.
 
 
 def build_replica(spec: Spec, task: int, rate: float = 0.001) -> Classifier:
-    """Build one worker's copy of LeNet-5 with Adam, whose variables are on the parameter servers.
+    """Build a worker's LeNet-5 with Adam, whose variables are on the parameter servers.
 
     Parameters
     ----------
