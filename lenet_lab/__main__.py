@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS, make_notebooks, run_lab
+from lenet_lab.notebooks import ALL_NOTEBOOKS, make_notebooks, run_lab
 from lenet_lab.paths import LabError
 
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         "notebooks", help="for maintainers: execute the committed notebooks again, on MNIST"
     )
     committed.add_argument("names", nargs="*", help="file names of notebooks (default: all)")
-    committed.set_defaults(run=lambda chosen: make_notebooks(chosen.names or (*NOTEBOOKS, *EXTRA_NOTEBOOKS)))
+    committed.set_defaults(run=lambda chosen: make_notebooks(chosen.names or ALL_NOTEBOOKS))
     # The commands of the extras. A function named in pyproject.toml adds its arguments and returns what to run.
     for entry in sorted(entry_points(group="lenet_lab.commands"), key=lambda entry: entry.name):
         try:

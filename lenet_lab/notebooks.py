@@ -32,6 +32,7 @@ EPOCH_COST = {
 }
 NOTEBOOKS = tuple(EPOCH_COST)
 EXTRA_NOTEBOOKS = ("7_many_machines.ipynb",)  # not part of the lab, so `make lab` does not run them
+ALL_NOTEBOOKS = (*NOTEBOOKS, *EXTRA_NOTEBOOKS)
 
 
 def run_lab(epochs: int | None, out: str = "executed") -> None:
@@ -76,7 +77,7 @@ def run_lab(epochs: int | None, out: str = "executed") -> None:
     print("\n.venv/bin/tensorboard --logdir logs --host localhost")
 
 
-def make_notebooks(names: Sequence[str] = (*NOTEBOOKS, *EXTRA_NOTEBOOKS)) -> None:
+def make_notebooks(names: Sequence[str] = ALL_NOTEBOOKS) -> None:
     """Run committed notebooks again in place, on MNIST and with their own parameters.
 
     A notebook is replaced only after all of its cells have run. Its metadata
@@ -85,7 +86,7 @@ def make_notebooks(names: Sequence[str] = (*NOTEBOOKS, *EXTRA_NOTEBOOKS)) -> Non
     Parameters
     ----------
     names : sequence of str
-        File names from `NOTEBOOKS` and `EXTRA_NOTEBOOKS`, in the order in which to run them; by default all.
+        File names from `ALL_NOTEBOOKS`, in the order in which to run them; by default all.
 
     Raises
     ------
@@ -99,10 +100,9 @@ def make_notebooks(names: Sequence[str] = (*NOTEBOOKS, *EXTRA_NOTEBOOKS)) -> Non
         If a cell fails. The committed notebook then stays as it was.
     """
     folder = _notebook_folder()
-    known = (*NOTEBOOKS, *EXTRA_NOTEBOOKS)
-    unknown = sorted(set(names) - set(known))
+    unknown = sorted(set(names) - set(ALL_NOTEBOOKS))
     if unknown:
-        raise LabError(f"there is no notebook {unknown[0]!r}; choose from {', '.join(known)}")
+        raise LabError(f"there is no notebook {unknown[0]!r}; choose from {', '.join(ALL_NOTEBOOKS)}")
     input_data.read_mnist("MNIST_data/")  # fails now rather than after an hour
     for name in names:
         print(f"\n== {name}", flush=True)

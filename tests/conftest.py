@@ -6,7 +6,7 @@ from pathlib import Path
 
 import browser
 import pytest
-import setuptools  # noqa: F401 - nbgrader imports it, which fails after some of Dask's imports
+import setuptools  # noqa: F401 - nbgrader imports it, which fails late in a run, after other tests' imports
 
 from lenet_lab import input_data
 from lenet_lab.analysis.tables import markdown_table

@@ -24,7 +24,15 @@ from lenet_lab.analysis.events import read_curve
 from lenet_lab.analysis.freshness import code_hash
 from lenet_lab.beyond.experiments import accuracy_table, comparison_table, read_experiments
 from lenet_lab.course.student import STUB
-from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS, made_from, parameters_of, run_notebook, with_parameters
+from lenet_lab.notebooks import (
+    ALL_NOTEBOOKS,
+    EXTRA_NOTEBOOKS,
+    NOTEBOOKS,
+    made_from,
+    parameters_of,
+    run_notebook,
+    with_parameters,
+)
 from lenet_lab.paths import EXPERIMENTS, LabError
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +45,7 @@ TITLES = dict(
 )
 
 
-@pytest.fixture(params=(*NOTEBOOKS, *EXTRA_NOTEBOOKS))
+@pytest.fixture(params=ALL_NOTEBOOKS)
 def committed(request):
     return nbformat.read(ROOT / "notebooks" / request.param, 4)
 
@@ -215,7 +223,7 @@ def test_the_first_cell_installs_the_package_in_a_folder_without_the_repository(
 
 
 def test_the_address_of_the_repository_goes_into_badges_and_first_cells(tmp_path, monkeypatch):
-    monkeypatch.setattr("set_repository.NOTEBOOKS", NOTEBOOKS[4:5])  # the others take longer, and are alike
+    monkeypatch.setattr("set_repository.ALL_NOTEBOOKS", NOTEBOOKS[4:5])  # the others take longer, and are alike
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     shutil.copy(ROOT / "README.md", tmp_path)
     for repository in ("ada/lab", "grace/lenet_lab.git"):  # the second call replaces what the first one wrote
@@ -533,7 +541,7 @@ def test_a_notebook_that_does_not_exist_is_refused_in_one_line(monkeypatch, caps
     monkeypatch.chdir(ROOT)
     assert main(["notebooks", "7_none.ipynb"]) == 1
     error = capsys.readouterr().err
-    known = ", ".join((*NOTEBOOKS, *EXTRA_NOTEBOOKS))
+    known = ", ".join(ALL_NOTEBOOKS)
     assert error.strip() == f"there is no notebook '7_none.ipynb'; choose from {known}"
 
 

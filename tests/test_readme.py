@@ -348,8 +348,7 @@ def test_a_table_takes_the_place_of_the_one_with_its_heading():
 
 
 def test_the_tables_are_those_of_the_notebooks():
-    shown = [output.data["text/markdown"] for name in NOTEBOOKS[4:] for output in write_tables.outputs(name)
-             if "text/markdown" in output.get("data", {})]  # fmt: skip
+    shown = [text for name in NOTEBOOKS[4:] for text in write_tables.shown(name)]
     rows = [row for table in shown for row in write_tables.cells(table)[1:]]
     results = made()["docs/results.md"]
     for table in (results[1], results[4], results[5]):  # every seed, each step, the comparisons

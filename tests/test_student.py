@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lenet_lab.__main__ import main
 from lenet_lab.course import check
 from lenet_lab.course.student import make_student, student_edition
-from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS
+from lenet_lab.notebooks import ALL_NOTEBOOKS, NOTEBOOKS
 from lenet_lab.paths import LabError
 
 ROOT = Path(__file__).parent.parent
@@ -161,7 +161,7 @@ def test_a_second_call_changes_nothing(source, capsys):
 def test_the_committed_folder_is_made_from_todays_notebooks():
     edition = student_edition(str(ROOT / "notebooks"))
     committed = {path.name: path.read_text("utf-8") for path in (ROOT / "student").glob("*.*") if path.is_file()}
-    assert set(edition) == {*NOTEBOOKS, *EXTRA_NOTEBOOKS, "README.md"}
+    assert set(edition) == {*ALL_NOTEBOOKS, "README.md"}
     assert committed == edition, "stale: run make student"
 
 

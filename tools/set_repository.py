@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from lenet_lab.notebooks import EXTRA_NOTEBOOKS, NOTEBOOKS, made_from
+from lenet_lab.notebooks import ALL_NOTEBOOKS, NOTEBOOKS, made_from
 from lenet_lab.paths import whole_file
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +23,7 @@ def set_repository(repository, folder=ROOT):
     repository = repository.removesuffix(".git")
     if not NAME.fullmatch(repository):
         sys.exit(f"{repository!r} is no repository on GitHub, expected OWNER/NAME")
-    for name in (*NOTEBOOKS, *EXTRA_NOTEBOOKS):
+    for name in ALL_NOTEBOOKS:
         path = folder / "notebooks" / name
         notebook = nbformat.read(path, 4)
         title, install = notebook.cells[:2]

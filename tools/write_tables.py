@@ -119,6 +119,11 @@ def outputs(name):
     return [output for cell in cells for output in cell.outputs]
 
 
+def shown(name):
+    """The texts in Markdown, such as tables, that a committed notebook shows."""
+    return [output.data["text/markdown"] for output in outputs(name) if "text/markdown" in output.get("data", {})]
+
+
 def printed(name, pattern):
     """The group of a pattern, where it is first found in what a committed notebook printed."""
     text = "".join(output.text for output in outputs(name) if output.output_type == "stream")
@@ -129,16 +134,15 @@ def printed(name, pattern):
 
 def shown_table(name, beginning):
     """The table that a committed notebook shows, by how its heading begins."""
-    for output in outputs(name):
-        if (table := output.get("data", {}).get("text/markdown", "")).startswith(beginning):
+    for table in shown(name):
+        if table.startswith(beginning):
             return table
     raise SystemExit(f"{name} shows no table that begins with {beginning!r}; run make notebooks")
 
 
 def single_run(name, title):
     """What a committed notebook's table of results says about the run of this title."""
-    shown = [output.data.get("text/markdown", "") for output in outputs(name) if "data" in output]
-    for heading, *rows in [cells(table) for table in shown if "| epochs |" in table]:
+    for heading, *rows in [cells(table) for table in shown(name) if "| epochs |" in table]:
         for row in rows:
             if row[0] == title:
                 return dict(zip(heading, row, strict=True))
